@@ -1,0 +1,79 @@
+"""bigzoo: a Keras model zoo, checked before it trains.
+
+Importing bigzoo imports neither Keras nor a backend: each room is loaded when it is first used,
+so `KERAS_BACKEND` can still be set after `import bigzoo`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bigzoo._version import __version__
+
+_ROOMS = ("data", "deploy", "layers", "models", "plot", "train")
+
+# Public name -> the module that has it.
+_FUNCTIONS = {
+    "check": "bigzoo.train",
+    "compile": "bigzoo.train",
+    "find_batch_size": "bigzoo.train",
+    "find_learning_rate": "bigzoo.train",
+    "fit": "bigzoo.train",
+    "precision": "bigzoo.train",
+    "set_seed": "bigzoo.train",
+    "solve": "bigzoo.train",
+    "load": "bigzoo.deploy",
+    "predict_images": "bigzoo.deploy",
+    "save": "bigzoo.deploy",
+}
+
+if TYPE_CHECKING:
+    from bigzoo import data, deploy, layers, models, plot, train
+    from bigzoo.deploy import load, predict_images, save
+    from bigzoo.train import (
+        check,
+        compile,
+        find_batch_size,
+        find_learning_rate,
+        fit,
+        precision,
+        set_seed,
+        solve,
+    )
+
+__all__ = [
+    "__version__",
+    "check",
+    "compile",
+    "data",
+    "deploy",
+    "find_batch_size",
+    "find_learning_rate",
+    "fit",
+    "layers",
+    "load",
+    "models",
+    "plot",
+    "precision",
+    "predict_images",
+    "save",
+    "set_seed",
+    "solve",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"bigzoo.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    from bigzoo._errors import suggest
+
+    known = [*_ROOMS, *_FUNCTIONS]
+    raise AttributeError(f"module 'bigzoo' has no attribute {name!r}. {suggest(name, known)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
