@@ -1,0 +1,69 @@
+"""Data in: arrays, tables, HDF5 files and image folders become `Batches`; splits and scaling."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Public name -> the module that has it; loaded at first use, so that a table needs no image code.
+_NAMES = {
+    "Augment": "_augment",
+    "Batches": "_batches",
+    "Normalizer": "_normalize",
+    "PET_NAMES": "_pets",
+    "TableEncoder": "_encoder",
+    "arrays": "_arrays",
+    "cats_vs_dogs": "_download",
+    "csv": "_csv",
+    "drawn_pets": "_pets",
+    "h5": "_h5",
+    "images": "_images",
+    "linear": "_linear",
+    "normalize": "_normalize",
+    "split": "_split",
+}
+
+if TYPE_CHECKING:
+    from bigzoo.data._arrays import arrays
+    from bigzoo.data._augment import Augment
+    from bigzoo.data._batches import Batches
+    from bigzoo.data._csv import csv
+    from bigzoo.data._download import cats_vs_dogs
+    from bigzoo.data._encoder import TableEncoder
+    from bigzoo.data._h5 import h5
+    from bigzoo.data._images import images
+    from bigzoo.data._linear import linear
+    from bigzoo.data._normalize import Normalizer, normalize
+    from bigzoo.data._pets import PET_NAMES, drawn_pets
+    from bigzoo.data._split import split
+
+__all__ = [
+    "PET_NAMES",
+    "Augment",
+    "Batches",
+    "Normalizer",
+    "TableEncoder",
+    "arrays",
+    "cats_vs_dogs",
+    "csv",
+    "drawn_pets",
+    "h5",
+    "images",
+    "linear",
+    "normalize",
+    "split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"bigzoo.data.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    from bigzoo._errors import suggest
+
+    raise AttributeError(f"module 'bigzoo.data' has no attribute {name!r}. {suggest(name, _NAMES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
