@@ -4,8 +4,8 @@ the same on every Keras backend and never become part of the model."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,10 @@ class Augment:
         contrast: Largest relative change of contrast, in [0, 1).
         saturation: Largest relative change of saturation, in [0, 1]; colour images only.
         erase: Probability in [0, 1] that a rectangle of 2 % to 20 % of the image is painted over.
-        size: (height, width) of the images that come out; None keeps the size that comes in.
+        size: (height, width) of the images that come out; None keeps the size that comes in. A
+            dict grows them with the epochs: `{0: (64, 64), 40: (96, 96)}` gives 64 pixels in the
+            first 40 epochs and 96 after, which trains a network that takes images of any size
+            (`cnn((None, None, 3))`) in a fraction of the time.
 
     Calling it takes images of shape (n, height, width, channels), labels and a
     `numpy.random.Generator`, and returns new images and the same labels. Images are uint8, or
@@ -72,7 +75,7 @@ class Augment:
     contrast: float = 0.2
     saturation: float = 0.2
     erase: float = 0.0
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] | Mapping[int, tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
         checked = {
@@ -84,10 +87,22 @@ class Augment:
             "contrast": check_number("contrast", self.contrast, 0.0, below=1.0),
             "saturation": check_number("saturation", self.saturation, 0.0, 1.0),
             "erase": check_number("erase", self.erase, 0.0, 1.0),
-            "size": None if self.size is None else check_size("size", self.size),
+            "size": _check_sizes(self.size),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the dataclass is frozen: the one way in
+
+    def at_epoch(self, epoch: int) -> Augment:
+        """The same changes with the size of this epoch, counted from 0."""
+        if not isinstance(self.size, Mapping):
+            return self
+        begun = max(first for first in self.size if first <= epoch)
+        return replace(self, size=self.size[begun])
+
+    @property
+    def grows(self) -> bool:
+        """Whether images of different epochs differ in size."""
+        return isinstance(self.size, Mapping) and len(set(self.size.values())) > 1
 
     def __call__(self, images: Any, y: Any, rng: np.random.Generator) -> tuple[np.ndarray, Any]:
         """New images for a batch, and its labels as they came."""
@@ -96,7 +111,7 @@ class Augment:
             raise TypeError(message("rng", rng, "a numpy random Generator", fix))
         pixels, dtype = _as_pixels(images)
         n, height, width, channels = pixels.shape
-        size = self.size or (height, width)
+        size = self.at_epoch(0).size or (height, width)
         draws = rng.random((n, _COLUMNS))
         out = np.empty((n, *size, channels), np.uint8)
         for i in range(n):
@@ -151,6 +166,18 @@ def check_size(name: str, value: Any) -> tuple[int, int]:
         raise ValueError(message(name, value, expected))
     height, width = (check_int(name, side, 1) for side in value)
     return height, width
+
+
+def _check_sizes(size: Any) -> tuple[int, int] | dict[int, tuple[int, int]] | None:
+    if size is None:
+        return None
+    if not isinstance(size, Mapping):
+        return check_size("size", size)
+    sizes = {check_int("size", epoch, 0): check_size("size", side) for epoch, side in size.items()}
+    if 0 not in sizes:
+        expected = "a dict that begins at epoch 0, such as {0: (64, 64), 40: (96, 96)}"
+        raise ValueError(message("size", size, expected))
+    return dict(sorted(sizes.items()))
 
 
 def _check_range(name: str, value: Any, maximum: float) -> tuple[float, float]:

@@ -257,7 +257,10 @@ class Batches(keras.utils.PyDataset):
             return x, y
         stream = np.random.SeedSequence([self.seed, epoch], spawn_key=(_AUGMENT, index))
         rng = np.random.default_rng(stream)
-        return check_augmented(self.augment(x, y, rng), x)
+        # An `Augment` may change with the epochs; any other function is the same in all.
+        at_epoch = getattr(self.augment, "at_epoch", None)
+        augment = self.augment if at_epoch is None else at_epoch(epoch)
+        return check_augmented(augment(x, y, rng), x)
 
     def _new_order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:

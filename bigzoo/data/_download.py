@@ -96,7 +96,7 @@ def cats_vs_dogs(
     _check_origin(origin)
     _check_hash(file_hash)
     folder = _fetch(_cache_folder(cache_dir), origin, file_hash, timeout)
-    listing, n_train = _both_parts(folder)
+    listing = _both_parts(folder)
 
     def own_split(names: Sequence[str], labels: np.ndarray, digests: Sequence[bytes]) -> np.ndarray:
         return np.array([name.startswith("validation/") for name in names])
@@ -111,15 +111,14 @@ def cats_vs_dogs(
     return train, val
 
 
-def _both_parts(folder: Path) -> tuple[Listing, int]:
+def _both_parts(folder: Path) -> Listing:
     parts = {part: list_images(folder / part, _FOLDERS) for part in _COUNTS}
     names = [f"{part}/{name}" for part, listing in parts.items() for name in listing.names]
     skipped = [
         (f"{part}/{name}", why) for part, listing in parts.items() for name, why in listing.skipped
     ]
     labels = np.concatenate([listing.labels for listing in parts.values()])
-    both = Listing(folder, PET_NAMES, tuple(names), labels, tuple(skipped))
-    return both, len(parts["train"].names)
+    return Listing(folder, PET_NAMES, tuple(names), labels, tuple(skipped))
 
 
 # === Fetching ===

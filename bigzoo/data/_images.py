@@ -183,8 +183,8 @@ def check_augment(augment: Any, size: tuple[int, int]) -> Augmenter | None:
         return Augment()
     if augment is False or augment is None:
         return None
-    if isinstance(augment, Augment) and augment.size not in (None, size):
-        fix = "Leave `size` out: training and validation images must have one size."
+    if isinstance(augment, Augment) and isinstance(augment.size, tuple) and augment.size != size:
+        fix = "Leave `size` out, or give a dict of sizes by epoch to a network of any size."
         raise ValueError(message("augment", augment, f"an Augment with size={size}", fix))
     if callable(augment) and not isinstance(augment, type):
         return augment

@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import bigzoo as bz
 from bigzoo.data import Augment
 
 OFF = Augment(
@@ -206,3 +207,22 @@ def test_bad_images(images, error, match):
 def test_bad_generator():
     with pytest.raises(TypeError, match=r"Write rng=np.random.default_rng\(0\)"):
         Augment()(photo(), None, 0)
+
+
+def test_sizes_may_grow_with_the_epochs():
+    augment = Augment(size={2: (48, 40), 0: (32, 24)})
+    images = np.zeros((2, 64, 64, 3), "uint8")
+    assert augment.grows
+    assert not Augment(size=(32, 24)).grows
+    for epoch, size in ((0, (32, 24)), (1, (32, 24)), (2, (48, 40)), (9, (48, 40))):
+        changed, _ = augment.at_epoch(epoch)(images, None, np.random.default_rng(0))
+        assert changed.shape == (2, *size, 3)
+    batches = bz.data.arrays(images, np.arange(2), augment=augment)
+    assert batches.batch(1, 0)[0].shape == (2, 32, 24, 3)
+    assert batches.batch(2, 0)[0].shape == (2, 48, 40, 3)
+
+
+@pytest.mark.parametrize("size", [{}, {1: (32, 32)}, {0: 32}, {-1: (3, 3), 0: (3, 3)}])
+def test_sizes_that_are_no_schedule(size):
+    with pytest.raises((ValueError, TypeError), match="`size` is"):
+        Augment(size=size)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from bigzoo._image_io import read_image
 from bigzoo.data import PET_NAMES, Augment, Batches, drawn_pets, images
 from bigzoo.data import _decode as decode
 from bigzoo.data._image_report import ImageFolderWarning, near_duplicates
@@ -208,7 +209,7 @@ def test_near_duplicates_across_the_split_are_named(folder, tmp_path_factory, pe
     for i, (image, label) in enumerate(zip(*pets, strict=True)):
         again = ImageEnhance.Brightness(Image.fromarray(image)).enhance(1.1).resize((96, 96))
         save(folder / PET_NAMES[label] / f"again{i:02}.jpg", again, quality=60)
-    train, val = read_warned(folder, r"pictures in both training and validation")
+    train, _ = read_warned(folder, r"pictures in both training and validation")
     pairs = train.report.near_duplicates
     right = [a[-6:-4] == b[-6:-4] for a, b in pairs]
     # Of 16 validation images about 13 have their other version in the training part.
@@ -247,7 +248,7 @@ def test_class_of_copies_only_is_reported(folder):
     cats = sorted((folder / "cat").iterdir())
     for path in cats[1:]:
         path.write_bytes(cats[0].read_bytes())
-    train, val = read_warned(folder, "classes without a validation image")
+    train, _ = read_warned(folder, "classes without a validation image")
     assert train.report.missing_in_val == ("cat",) and train.report.val["cat"] == 0
 
 
@@ -269,8 +270,12 @@ def test_formats_and_modes(folder, pets):
     save(cat / "wrong_ending.jpg", picture, format="PNG")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageFolderWarning)
-        train, val = images(folder, image_size=(48, 48), augment=False)
+        train, _ = images(folder, image_size=(48, 48), augment=False)
     assert train.report.skipped == ()
+    for path in cat.iterdir():
+        # What a model sees in use must be what it saw in training.
+        pixels, _ = decode._decode(path.read_bytes(), (20, 30), "rgb", False)
+        np.testing.assert_array_equal(pixels, read_image(path, (20, 30)), err_msg=path.name)
     assert sum(train.report.train.values()) + sum(train.report.val.values()) == 50
 
 
@@ -291,11 +296,13 @@ def upright_and_turned(orientation):
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_exif_orientation(orientation, mode):
+def test_exif_orientation(tmp_path, orientation, mode):
     upright, stored, exif = upright_and_turned(orientation)
     data = io.BytesIO()
     stored.convert(mode).save(data, "JPEG", exif=exif, quality=95, subsampling=0)
     found, _ = decode._decode(data.getvalue(), (40, 60), "rgb", False)
+    (tmp_path / "a.jpg").write_bytes(data.getvalue())
+    np.testing.assert_array_equal(found, read_image(tmp_path / "a.jpg", (40, 60)))
     expected = np.asarray(upright.convert(mode).convert("RGB"), int)
     assert np.abs(found.astype(int) - expected).mean() < 4
 
@@ -385,7 +392,7 @@ def test_folders_in_class_folders_belong_to_the_class(folder, pets):
     fresh, _ = drawn_pets(2, image_size=(48, 48), seed=9)
     for i, image in enumerate(fresh):
         save(folder / "cat" / "more" / "deep" / f"{i}.png", image)
-    train, val = read(folder)
+    train, _ = read(folder)
     assert train.report.train["cat"] + train.report.val["cat"] == 22
 
 
@@ -398,9 +405,7 @@ def test_a_pipe_does_not_hang(folder):
 
 @pytest.mark.skipif(os.name == "nt", reason="such names can't be on Windows")
 def test_names_that_are_not_unicode_are_printed(folder):
-    bad = os.fsencode(folder / "cat") + b"/\xff\xfe.png"
-    with open(bad, "wb") as file:
-        file.write(b"broken")
+    (folder / "cat" / os.fsdecode(b"\xff\xfe.png")).write_bytes(b"broken")
     train, _ = read_warned(folder, "1 files skipped")
     str(train.report).encode("utf-8")
 

@@ -1,0 +1,106 @@
+"""Read one image file into pixels.
+
+It belongs to no room, so that `data` and `deploy` may both import it: a picture must look the same
+to a model in training and in use. `bigzoo.data._decode` gives the same pixels (a test compares
+them); a change of resize, orientation or 16-bit scaling must be made in both, or better, here only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigzoo._errors import message
+
+# What counts as an image file in a folder; compare with the lower-case suffix.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+# Pillow guesses the format from the content. Only these are tried: others bring old decoders, or
+# start other programs (PostScript). "JPEG" includes the MPO files that some phones write; naming
+# MPO itself makes Pillow raise a KeyError.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+
+
+class UnreadableImage(ValueError):
+    """A file that isn't an image that can be decoded.
+
+    Attributes:
+        reason: Why, without the path that the message has.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str) -> None:
+        super().__init__(f"{os.fspath(path)!r} can't be read as an image: {reason}.")
+        self.reason = reason
+
+
+def read_image(
+    path: str | os.PathLike[str], size: tuple[int, int] | None = None, channels: int = 3
+) -> np.ndarray:
+    """Decode one image file the way `keras.utils.load_img` does, turned as its EXIF says.
+
+    Resizing is plain bilinear to `size`, without keeping the aspect ratio. Transparency is
+    dropped, 16-bit greyscale is scaled to 8 bits, and of an animation the first frame is read.
+
+    Args:
+        path: An image file of any format that Pillow reads.
+        size: (height, width) in pixels; None keeps the size of the file.
+        channels: 1 (greyscale), 3 (RGB) or 4 (RGBA).
+
+    Returns:
+        The pixels, uint8 in 0–255, of shape (height, width, channels).
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        UnreadableImage: (a ValueError) if it can't be decoded; the message gives the reason.
+    """
+    from PIL import Image, ImageOps
+
+    if channels not in _MODES:
+        raise ValueError(message("channels", channels, "1, 3 or 4"))
+    file = Path(path)
+    if not file.is_file():
+        if file.is_dir():
+            raise UnreadableImage(path, "it is a folder")
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    if file.stat().st_size == 0:
+        raise UnreadableImage(path, "the file is empty")
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            image.load()
+            picture = _to_mode(ImageOps.exif_transpose(image), _MODES[channels])
+            if size is not None and picture.size != (size[1], size[0]):
+                picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            pixels = np.asarray(picture, dtype=np.uint8)
+    except MemoryError:
+        raise
+    # Pillow's decoders raise OSError, SyntaxError, struct.error, EOFError … on damaged files.
+    except Exception as error:
+        raise UnreadableImage(path, _reason(error)) from error
+    return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
+
+
+def _to_mode(image: Any, mode: str) -> Any:
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow's own conversion clips 16-bit values at 255: nearly every pixel turns white.
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the direct way to RGB warns
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _reason(error: Exception) -> str:
+    """The decoder's message in one line, without the path that our own message gives."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    if "cannot identify image file" in text:
+        return "no image inside (not JPEG, PNG, WebP, BMP or GIF)"
+    return text.rstrip(".")

@@ -1,0 +1,127 @@
+"""What a model's description (`config.json`) would make Keras do, read before Keras does it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+# Modules of Keras whose functions compute on tensors. Others write files, download, change global
+# settings: a model that calls one of those isn't a model.
+_FUNCTION_MODULES = frozenset(
+    ("activations", "constraints", "initializers", "losses", "metrics", "ops", "regularizers")
+)
+# Layers that run code or open files of their own.
+_CODE = {
+    "Lambda": "a Lambda layer, which runs code that is stored in the file",
+    "__lambda__": "a Python lambda, which is code that is stored in the file",
+    "TFSMLayer": "a TFSMLayer, which runs a program from another file",
+    "TorchModuleWrapper": "a TorchModuleWrapper, which unpickles code",
+    "JaxLayer": "a JaxLayer, which runs code that is stored in the file",
+    "FlaxLayer": "a FlaxLayer, which runs code that is stored in the file",
+}
+_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
+TRUST = "Only if you know who made the file: `trust=True`."
+
+
+def read_config(text: bytes, what: str) -> dict[str, Any]:
+    """The parsed `config.json`, or a ValueError if it doesn't describe a Keras model."""
+    try:
+        config = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{what} is refused: its config.json is nested without end.") from error
+    except ValueError as error:
+        raise ValueError(f"{what} is damaged: its config.json is not JSON.") from error
+    if not isinstance(config, dict) or not {"class_name", "config"} <= config.keys():
+        raise ValueError(f"{what} is not a Keras model: its config.json describes none.")
+    return config
+
+
+def import_own_modules(config: dict[str, Any]) -> None:
+    """Import the modules of bigzoo that the file names, so that their classes are registered.
+
+    By name and at run time: a room must not depend on the rooms whose classes a model may hold.
+    """
+    names = {str(node.get("module")) for node in _nodes(config)}
+    importlib.import_module("bigzoo.layers")
+    for name in sorted(names):
+        if not name.startswith("bigzoo.") or not _MODULE_NAME.match(name):
+            continue
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError:
+            # A later version may have moved the class within its room.
+            room = ".".join(name.split(".")[:2])
+            try:
+                importlib.import_module(room)
+            except ModuleNotFoundError:
+                continue  # `unsafe_part` names the class
+
+
+def unsafe_part(config: dict[str, Any]) -> str | None:
+    """A sentence on the first thing in `config` that Keras and bigzoo don't vouch for, or None."""
+    for node in _nodes(config):
+        found = _unsafe_node(node)
+        if found:
+            return found
+    return None
+
+
+def _unsafe_node(node: dict[str, Any]) -> str | None:
+    name = node.get("class_name")
+    if name in _CODE:
+        return f"It has {_CODE[name]}. {TRUST}"
+    inner = node.get("config")
+    if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
+        return f"Its layer {name!r} reads another file ({inner['vocabulary']!r}). {TRUST}"
+    module = node.get("module")
+    if module is None:
+        return None
+    if not isinstance(module, str) or not isinstance(name, str):
+        return f"It names a class in a wrong form ({name!r} of {module!r})."
+    if name == "function":
+        return _unsafe_function(module, inner)
+    if _is_registered(node.get("registered_name"), name):
+        return None
+    # A function in a class's place would be called with whatever the file says.
+    if f"{module}.".startswith(("keras.", "builtins.")) and name[:1].isupper():
+        return None
+    return _unknown("class", f"{module}.{name}")
+
+
+def _unsafe_function(module: str, name: Any) -> str | None:
+    if not isinstance(name, str):
+        return f"It names a function in a wrong form ({name!r} of {module!r})."
+    if _is_registered(name) or module == "builtins":
+        return None  # Keras looks for these among its activations, losses, metrics and the like
+    parts = [part for part in module.split(".") if part != "src"]
+    if parts[0] == "keras" and len(parts) > 1 and parts[1] in _FUNCTION_MODULES:
+        return None
+    return _unknown("function", f"{module}.{name}")
+
+
+def _unknown(kind: str, name: str) -> str:
+    fix = "add `@keras.saving.register_keras_serializable()` and import its module before loading."
+    return f"It needs the {kind} {name!r}, which neither Keras nor bigzoo has. If it's yours, {fix}"
+
+
+def _is_registered(*names: Any) -> bool:
+    texts = [name for name in names if isinstance(name, str)]
+    return any(keras.saving.get_registered_object(text) is not None for text in texts)
+
+
+def _nodes(config: Any) -> Iterator[dict[str, Any]]:
+    """Every dict in `config` that says what class or function it stands for."""
+    waiting = [config]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if "class_name" in item or "module" in item:
+                yield item
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)

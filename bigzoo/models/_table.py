@@ -1,0 +1,120 @@
+"""The table that `list_models` gives: rows for programs, text for terminals, HTML for notebooks."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bigzoo._errors import check_choice
+from bigzoo.models._registry import REGISTRY, Entry
+
+_HEADER = ("name", "task", "variants", "parameters", "paper")
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model: `name`, `tasks`, `variants`, `parameters` by variant ("" if it has one form)."""
+
+    name: str
+    tasks: tuple[str, ...]
+    variants: tuple[str, ...]
+    parameters: dict[str, int]
+    paper: str
+    licence: str
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text, one string per column."""
+        counts = " / ".join(f"{count:,}" for count in self.parameters.values())
+        variants = " / ".join(self.variants) or "-"
+        return self.name, ", ".join(self.tasks), variants, counts, self.paper
+
+
+class ModelTable(Sequence[ModelRow]):
+    """Rows of models. A sequence that prints as a table, in a terminal and in a notebook."""
+
+    def __init__(self, rows: Sequence[ModelRow]) -> None:
+        self._rows = tuple(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The row at a position or with a name; a table for a slice."""
+        if isinstance(index, slice):
+            return ModelTable(self._rows[index])
+        if isinstance(index, str):
+            names = self.names
+            return self._rows[names.index(check_choice("name", index, names))]
+        return self._rows[index]
+
+    def __iter__(self) -> Iterator[ModelRow]:
+        return iter(self._rows)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models, in the table's order."""
+        return tuple(row.name for row in self._rows)
+
+    def __repr__(self) -> str:
+        lines = [_HEADER, *(row.cells() for row in self._rows)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
+        texts = [_line(line, widths) for line in lines]
+        return "\n".join([texts[0], "  ".join("-" * width for width in widths), *texts[1:]])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in _HEADER)
+        body = "".join(_html_row(row.cells()) for row in self._rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def list_models(task: str | None = None) -> ModelTable:
+    """The models of the zoo, with their number of parameters at the default sizes.
+
+    Args:
+        task: Only models for this task: "regression", "classification" or
+            "image-classification"; None for all.
+
+    Returns:
+        A table that prints itself; iterate over it, or index it by position or name, for rows
+        with `name`, `tasks`, `variants`, `parameters` (a dict by variant), `paper`, `licence`.
+
+    Raises:
+        ValueError: if `task` is unknown.
+
+    Example:
+        >>> bz.models.list_models().names
+        ('linear_regression', 'logistic_regression', 'mlp', 'cnn')
+        >>> bz.models.list_models("regression")["mlp"].parameters
+        {'': 650951}
+    """
+    entries: list[Entry] = list(REGISTRY.values())
+    if task is not None:
+        known = sorted({name for entry in entries for name in entry.tasks})
+        task = check_choice("task", task, known)
+        entries = [entry for entry in entries if task in entry.tasks]
+    return ModelTable([_row(entry) for entry in entries])
+
+
+def _row(entry: Entry) -> ModelRow:
+    return ModelRow(
+        name=entry.name,
+        tasks=entry.tasks,
+        variants=entry.variants,
+        parameters=dict(entry.parameters),
+        paper=entry.paper,
+        licence=entry.licence,
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _html_row(cells: Sequence[str]) -> str:
+    *first, paper = cells
+    columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in first)
+    text, _, address = paper.rpartition(", ")
+    link = f'<a href="{html.escape(address)}">{html.escape(text or address)}</a>'
+    return f"<tr>{columns}<td>{link}</td></tr>"

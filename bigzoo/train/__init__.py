@@ -1,0 +1,58 @@
+"""Compile, check, fit, solve: from a model and its data to a trained model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Public name -> the module that has it. Each is loaded when it is first used, so that solving a
+# linear model, for example, doesn't load the code for checkpoints.
+_MODULES = {
+    "Finding": "bigzoo.train._check",
+    "Report": "bigzoo.train._check",
+    "WarmupCosine": "bigzoo.train._schedule",
+    "check": "bigzoo.train._check",
+    "compile": "bigzoo.train._compile",
+    "find_batch_size": "bigzoo.train._finders",
+    "find_learning_rate": "bigzoo.train._finders",
+    "fit": "bigzoo.train._fit",
+    "precision": "bigzoo.train._precision",
+    "set_seed": "bigzoo.train._seed",
+    "solve": "bigzoo.train._solve",
+}
+
+if TYPE_CHECKING:
+    from bigzoo.train._check import Finding, Report, check
+    from bigzoo.train._compile import compile
+    from bigzoo.train._finders import find_batch_size, find_learning_rate
+    from bigzoo.train._fit import fit
+    from bigzoo.train._precision import precision
+    from bigzoo.train._schedule import WarmupCosine
+    from bigzoo.train._seed import set_seed
+    from bigzoo.train._solve import solve
+
+__all__ = [
+    "Finding",
+    "Report",
+    "WarmupCosine",
+    "check",
+    "compile",
+    "find_batch_size",
+    "find_learning_rate",
+    "fit",
+    "precision",
+    "set_seed",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    from bigzoo._errors import suggest
+
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. {suggest(name, __all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

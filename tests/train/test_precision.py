@@ -1,0 +1,111 @@
+"""Which policy the hardware gets."""
+
+import keras
+import pytest
+
+import bigzoo
+from bigzoo.train._precision import (
+    Accelerator,
+    _parse_capability,
+    decide,
+    find_accelerators,
+    read_processor_flags,
+    uses_onednn,
+)
+
+
+@pytest.fixture(autouse=True)
+def policy():
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+NONE: list[Accelerator] = []
+
+
+@pytest.mark.parametrize(
+    ("accelerators", "flags", "onednn", "expected", "reason"),
+    [
+        (NONE, {"avx2"}, True, "float32", "no units for bfloat16"),
+        (NONE, set(), True, "float32", "no units"),
+        (NONE, {"amx_bf16", "avx512_bf16"}, True, "mixed_bfloat16", "AMX"),
+        (NONE, {"avx512_bf16"}, True, "mixed_bfloat16", "AVX512-BF16"),
+        (NONE, {"amx_bf16"}, False, "float32", "TF_ENABLE_ONEDNN_OPTS"),
+        ([Accelerator("tpu")], set(), True, "mixed_bfloat16", "TPU"),
+        ([Accelerator("gpu", (8, 0))], set(), True, "mixed_bfloat16", "Ampere"),
+        ([Accelerator("gpu", (9, 0))], set(), False, "mixed_bfloat16", "Ampere"),
+        ([Accelerator("gpu", (7, 5))], {"amx_bf16"}, True, "float32", "compute capability 7.5"),
+        ([Accelerator("gpu", None)], {"amx_bf16"}, True, "float32", "isn't known"),
+        (
+            [Accelerator("gpu", (9, 0)), Accelerator("gpu", (7, 0))],
+            set(),
+            True,
+            "float32",
+            "compute capability 7.0",
+        ),
+    ],
+)
+def test_decision(accelerators, flags, onednn, expected, reason):
+    found, why = decide(lambda: accelerators, lambda: frozenset(flags), lambda: onednn)
+    assert found == expected
+    assert reason in why
+
+
+def test_processor_flags(tmp_path):
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nflags\t\t: fpu avx2 amx_bf16\nbugs\t: x\n", encoding="utf-8")
+    assert read_processor_flags(str(path)) == {"fpu", "avx2", "amx_bf16"}
+    path.write_text("processor : 0\nFeatures : asimd\n", encoding="utf-8")
+    assert read_processor_flags(str(path)) == frozenset()
+    assert read_processor_flags(str(tmp_path / "none")) == frozenset()
+
+
+def test_onednn_switch(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert uses_onednn() == (keras.backend.backend() != "tensorflow")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    assert uses_onednn()
+
+
+def test_compute_capability_text():
+    assert _parse_capability("8.0") == (8, 0)
+    assert _parse_capability("gfx90a") is None
+    assert _parse_capability("") is None
+
+
+def test_the_backend_can_be_asked():
+    assert all(device.kind in ("gpu", "tpu") for device in find_accelerators())
+
+
+@pytest.mark.parametrize("name", ["float32", "mixed_bfloat16", "mixed_float16", "bfloat16"])
+def test_by_name(name, capsys):
+    assert bigzoo.precision(name) == name
+    assert keras.config.dtype_policy().name == name
+    assert capsys.readouterr().out == f"bigzoo.precision: {name} (as asked)\n"
+
+
+def test_auto_sets_what_it_returns(capsys):
+    name = bigzoo.precision()
+    assert name == decide()[0]
+    assert keras.config.dtype_policy().name == name
+    assert capsys.readouterr().out.count("\n") == 1
+    bigzoo.precision("auto", verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"policy": "mixed_bfloat"}, ValueError, "Did you mean 'mixed_bfloat16'"),
+        ({"policy": "half"}, ValueError, "`policy` is 'half'; expected a known name"),
+        ({"policy": 16}, TypeError, "`policy` is 16; expected one of 'auto'"),
+        ({"policy": None}, TypeError, "`policy` is None"),
+        ({"verbose": 1}, TypeError, "`verbose` is 1; expected True or False"),
+    ],
+)
+def test_bad_input(arguments, error, text):
+    before = keras.config.dtype_policy()
+    with pytest.raises(error, match=text):
+        bigzoo.precision(**arguments)
+    assert keras.config.dtype_policy() is before
