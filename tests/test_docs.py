@@ -7,7 +7,6 @@ import doctest
 import importlib
 import inspect
 import io
-import os
 import re
 from pathlib import Path
 
@@ -163,8 +162,6 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
     client.execute()
-    if target := os.environ.get("BIGZOO_SAVE_NOTEBOOKS"):
-        nbformat.write(notebook, Path(target) / path.name)
     pictures = [
         output
         for cell in notebook.cells

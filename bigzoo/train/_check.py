@@ -126,7 +126,9 @@ def check_before_fit(
     weighted = sample_weight is not None or class_weight is not None
     run = _Run(model, QUICK, weighted)
     if validation_split and validation_data is None and data_of.kind_of(x) == "arrays":
-        x, y, sample_weight, validation_data = _split_off(x, y, sample_weight, validation_split)
+        x, y, sample_weight, validation_data = data_of.split_off(
+            x, y, sample_weight, validation_split
+        )
     run.look(x, y, sample_weight, validation_data)
     if run.train.kind == "arrays":
         run.train.shuffled, run.train.batch_size = bool(shuffle), batch_size
@@ -178,7 +180,7 @@ class _Run:
             return self.train.findings
 
         def held_out() -> list[Finding]:
-            parts = _validation_parts(validation)
+            parts = data_of.validation_parts(validation)
             self.val = data_of.look(*parts, self.limits, "validation ")
             self.notes += self.val.notes
             return self.val.findings
@@ -299,30 +301,6 @@ def _check_arguments(model: Any, data: Any) -> None:
         raise TypeError(message("model", model, "a keras.Model"))
     if data is None:
         raise TypeError(message("data", data, "arrays or a dataset", "Give what `fit` would get."))
-
-
-def _validation_parts(validation: Any) -> tuple[Any, Any, Any]:
-    if data_of.kind_of(validation) != "arrays" or not isinstance(validation, (tuple, list)):
-        return validation, None, None
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
-    return x, y, weight
-
-
-def _split_off(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
-    """What Keras does with `validation_split`: the last rows, before any shuffling."""
-    found = data_of.leaves(x)
-    if not found or not hasattr(found[0], "shape"):
-        return x, y, weight, None
-    at = int(np.floor(found[0].shape[0] * (1 - share)))
-
-    def part(structure: Any, rows: slice) -> Any:
-        if structure is None:
-            return None
-        return keras.tree.map_structure(lambda leaf: leaf[rows], structure)
-
-    head, tail = slice(None, at), slice(at, None)
-    validation = tuple(part(one, tail) for one in (x, y, weight) if one is not None)
-    return part(x, head), part(y, head), part(weight, head), validation
 
 
 def _not_checked(data: Any) -> Finding:

@@ -282,6 +282,31 @@ def _join(parts: list[Any]) -> Any:
     return keras.tree.map_structure(concatenate, *parts)
 
 
+def validation_parts(validation: Any) -> tuple[Any, Any, Any]:
+    """(data or x, y, sample_weight) of what `fit` takes as `validation_data`."""
+    if kind_of(validation) != "arrays" or not isinstance(validation, (tuple, list)):
+        return validation, None, None
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(validation))
+    return x, y, weight
+
+
+def split_off(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
+    """What Keras does with `validation_split`: the last rows, before any shuffling."""
+    found = leaves(x)
+    if not found or not hasattr(found[0], "shape"):
+        return x, y, weight, None
+    at = int(np.floor(found[0].shape[0] * (1 - share)))
+
+    def part(structure: Any, rows: slice) -> Any:
+        if structure is None:
+            return None
+        return keras.tree.map_structure(lambda leaf: leaf[rows], structure)
+
+    head, tail = slice(None, at), slice(at, None)
+    validation = tuple(part(one, tail) for one in (x, y, weight) if one is not None)
+    return part(x, head), part(y, head), part(weight, head), validation
+
+
 @contextmanager
 def _random_states_kept() -> Iterator[None]:
     """Reading a batch may draw from the global generators; the training must not see that."""

@@ -153,7 +153,7 @@ def fit(
             _schedule.extend(model, _optimizer_steps(run))
         if folder is not None:
             _checkpoint.prepare_folder(folder)
-            run.keep_in(folder, save_seconds, _seed_of(feed), _fingerprint(feed))
+            run.keep_in(folder, save_seconds, _seed_of(feed), _fingerprint(run))
         train(run, validation, frequency, verbose)
     run.log.interrupted = run.interrupted
     if run.interrupted is not None:
@@ -230,7 +230,7 @@ def _check_before(model: keras.Model, data: Data, epochs: int) -> None:
         validation_split=data.validation_split,
     )
     report.raise_for_errors()
-    report.warn(stacklevel=3)
+    report.warn(stacklevel=4)
 
 
 def _make_run(
@@ -265,7 +265,7 @@ def _make_run(
 def _go_on(run: Run, saved: Checkpoint, folder: Path, verbose: Any) -> None:
     """Prepare a run to begin where a checkpoint was written."""
     _state.build(run.net, run.feed.first_batch())
-    here = {**_fingerprint(run.feed), "variables": _state.describe(run.net)}
+    here = {**_fingerprint(run), "variables": _state.describe(run.net)}
     _checkpoint.check_fingerprint(saved.fingerprint, here, folder)
     schedule = saved.schedule
     is_longer = run.epochs > saved.epochs
@@ -300,9 +300,11 @@ def _seed_of(feed: AnyFeed) -> int | None:
     return feed.source.seed if isinstance(feed, Feed) else None
 
 
-def _fingerprint(feed: AnyFeed) -> dict[str, Any]:
+def _fingerprint(run: Run) -> dict[str, Any]:
+    feed = run.feed
     return {
         "backend": keras.backend.backend(),
+        "optimizer": type(run.net.optimizer).__name__,
         "rows": feed.rows,
         "batch_size": feed.batch_size,
         "steps": feed.steps,

@@ -184,7 +184,7 @@ class Run(keras.callbacks.CallbackList):
             # Validation uses the same metric variables.
             _state.sync(self.net)
             self._metric_values = [
-                (variable, np.array(keras.ops.convert_to_numpy(variable)))
+                (variable, np.array(_state.value_of(variable)))
                 for variable in self.net.metrics_variables
             ]
         if self.ctrl_c.requested:
@@ -262,7 +262,7 @@ class Run(keras.callbacks.CallbackList):
             if id(variable) in before_validation:
                 yield before_validation[id(variable)]
             else:
-                yield keras.ops.convert_to_numpy(variable)
+                yield _state.value_of(variable)
 
     def _log_so_far(self) -> dict[str, Any]:
         logs = {

@@ -36,8 +36,13 @@ def sync(model: keras.Model) -> None:
 def read_values(model: keras.Model) -> Iterator[np.ndarray]:
     """The variables' values, one by one; they may share memory with the variables."""
     sync(model)
-    for variable in variables(model):
-        yield keras.ops.convert_to_numpy(variable)
+    yield from map(value_of, variables(model))
+
+
+def value_of(variable: Any) -> np.ndarray:
+    """A variable's value, which may share memory with it."""
+    # numpy itself can't take a TensorFlow variable without a warning.
+    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))
 
 
 def copy_values(model: keras.Model) -> list[np.ndarray]:

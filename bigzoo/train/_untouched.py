@@ -24,6 +24,7 @@ def untouched(model: keras.Model) -> Iterator[None]:
     saved = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in own]
     known = {id(variable) for variable in own}
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    torch_state = _torch_random_state()
     stop = getattr(model, "stop_training", False)
     try:
         yield
@@ -32,9 +33,30 @@ def untouched(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+        _set_torch_random_state(torch_state)
         model.stop_training = stop
         if getattr(model, "compiled", False):
             _finish(model, optimizer, known)
+
+
+def _torch_random_state() -> Any:
+    """On torch dropout draws from the backend's global generators, not from Keras' seeds."""
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return torch.get_rng_state(), devices
+
+
+def _set_torch_random_state(state: Any) -> None:
+    if state is None:
+        return
+    import torch
+
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
 
 
 def _finish(model: keras.Model, optimizer: Any, known: set[int]) -> None:

@@ -67,15 +67,13 @@ def modern_parameters(sizes, channels: int, units: int) -> int:
     def conv_norm(kernel_size: int, before: int, width: int) -> int:
         return conv_parameters(kernel_size, before, width, bias=False) + norm * width
 
-    total = conv_norm(sizes.stem_kernel_size, channels, sizes.stem_width)
+    total = conv_norm(3, channels, sizes.stem_width)
     before = sizes.stem_width
-    for stage, (width, depth) in enumerate(zip(sizes.widths, sizes.depths, strict=True)):
-        for block in range(depth):
-            total += conv_norm(sizes.kernel_size, before, width)
-            total += conv_norm(sizes.kernel_size, width, width)
-            if before != width or (stage > 0 and block == 0):
-                total += conv_norm(1, before, width)
-            before = width
+    for width, depth in zip(sizes.widths, sizes.depths, strict=True):
+        total += conv_norm(3, before, width) + depth * 2 * conv_norm(3, width, width)
+        before = width
+    total += conv_norm(3, before, sizes.last_width)
+    before = sizes.last_width
     return total + (before + 1) * units
 
 
@@ -87,12 +85,15 @@ def test_modern_parameters_depend_on_channels_not_on_size(shape, variant):
 
 
 def test_modern_blocks_start_as_the_identity():
-    """With gamma = 0 at the end of each branch, a new block gives relu(shortcut)."""
+    """With gamma = 0 at the end of each branch, a new block gives what it is given."""
     model = cnn((32, 32, 3))
-    last_norms = [layer for layer in model.layers if layer.name.endswith("_norm2")]
-    assert len(last_norms) == sum(VARIANTS["modern"].depths)
-    for layer in last_norms:
-        assert not _values(layer.gamma).any()
+    blocks = [layer for layer in model.layers if layer.name.endswith("_add")]
+    assert len(blocks) == sum(VARIANTS["modern"].depths)
+    for block in blocks:
+        parts = keras.Model(model.input, [block.input[0], block.output])
+        before, after = (_values(part) for part in parts(_pixels(2, 32, 32, 3)))
+        assert before.std() > 0
+        np.testing.assert_array_equal(after, before)
 
 
 def test_modern_takes_images_of_any_size():

@@ -161,6 +161,8 @@ def main(folder: Path) -> None:
         codes[name] = in_process(lambda t=target, r=resume, c=callbacks: train(t, r, *c()))
         if name == "interrupt":
             target.with_suffix(".json").rename(folder / "interrupted.json")
+        if name == "twice":
+            continue
         codes[f"{name}-again"] = in_process(lambda t=target, r=resume: train(t, r))
     (folder / "codes.json").write_text(json.dumps(codes))
 
