@@ -70,7 +70,8 @@ def check_number(
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
     """`value` if it is one of `choices`, or an error that suggests the nearest name."""
     known = list(choices)
-    if any(value is choice or (type(value) is type(choice) and value == choice) for choice in known):
+    # Types are compared too: 1 is not True here.
+    if any(type(value) is type(choice) and value == choice for choice in known):
         return value
     names = [choice for choice in known if isinstance(choice, str)]
     if isinstance(value, str):

@@ -21,5 +21,5 @@ def require(module: str, package: str | None = None, purpose: str = "") -> Modul
         if error.name is None or error.name.partition(".")[0] != top:
             raise  # the package is there, but something that it needs itself is not
         need = f"{purpose} needs" if purpose else "This needs"
-        line = f"pip install {package or top}"
-        raise ImportError(f"{need} the package {top!r}, which is not installed. Run: {line}") from error
+        fix = f"Run: pip install {package or top}"
+        raise ImportError(f"{need} the package {top!r}, which is not installed. {fix}") from error

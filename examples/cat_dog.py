@@ -23,19 +23,25 @@ from typing import NamedTuple
 class Recipe(NamedTuple):
     image_size: int  # pixels, the side of a square
     epochs: int
-    learning_rate: float | None  # None: what bz.compile chooses
-    samples: int  # pictures to draw; photos: all there are
-    goal: float | None  # held-out accuracy that the script promises; None: no promise
+    samples: int = 0  # pictures to draw; photos: all there are
+    goal: float | None = None  # held-out accuracy that the script promises; None: no promise
+    # Pixels in training, from which share of the epochs on; none: `image_size` all the time. Small
+    # pictures first cost little, and the last epochs are spent on what details tell.
+    growing: tuple[tuple[float, int], ...] = ()
+    crop_scale: tuple[float, float] = (0.4, 1.0)
+    erase: float = 0.0
 
 
 # The recipe for each kind of data and each variant of the network; --image-size and --epochs win.
 RECIPES = {
-    ("drawn", "modern"): Recipe(64, 8, None, 2500, 0.95),
-    ("drawn", "plain"): Recipe(64, 8, None, 2500, 0.90),
-    ("photos", "modern"): Recipe(96, 48, None, 0, None),
-    ("photos", "plain"): Recipe(96, 20, None, 0, None),
-    ("small", "modern"): Recipe(48, 4, None, 800, 0.75),
-    ("small", "plain"): Recipe(48, 4, None, 800, 0.70),
+    ("drawn", "modern"): Recipe(64, 8, samples=2500, goal=0.95),
+    ("drawn", "plain"): Recipe(64, 8, samples=2500, goal=0.90),
+    ("photos", "modern"): Recipe(
+        112, 120, growing=((0, 64), (0.5, 96)), crop_scale=(0.35, 1.0), erase=0.5
+    ),
+    ("photos", "plain"): Recipe(128, 20),
+    ("small", "modern"): Recipe(48, 4, samples=800, goal=0.75),
+    ("small", "plain"): Recipe(48, 4, samples=800, goal=0.70),
 }
 
 
@@ -53,11 +59,11 @@ def main() -> int:
     bz.set_seed(args.seed)
     bz.precision(args.precision)
     train, held_out = load_data(args, recipe)
-    size = recipe.image_size
     print(f"{train.num_samples} pictures to learn from, {held_out.num_samples} held out")
 
-    model = bz.models.cnn((size, size, 3), len(train.class_names), variant=args.variant)
-    bz.compile(model, learning_rate=recipe.learning_rate)
+    side = None if recipe.growing else recipe.image_size  # None: pictures of any size
+    model = bz.models.cnn((side, side, 3), len(train.class_names), variant=args.variant)
+    bz.compile(model)
     start = time.perf_counter()
     history = bz.fit(
         model,
@@ -133,6 +139,7 @@ def choose_recipe(args: argparse.Namespace) -> Recipe:
         recipe = recipe._replace(
             image_size=args.image_size or recipe.image_size,
             epochs=args.epochs or recipe.epochs,
+            growing=() if args.image_size else recipe.growing,
             goal=None,  # the promise holds for the recipe as it stands
         )
     return recipe
@@ -143,15 +150,19 @@ def load_data(args: argparse.Namespace, recipe: Recipe):
     import bigzoo as bz
 
     size = (recipe.image_size, recipe.image_size)
+    grown = {round(share * recipe.epochs): (side, side) for share, side in recipe.growing}
+    augment = bz.data.Augment(crop_scale=recipe.crop_scale, erase=recipe.erase, size=grown or None)
     if args.data == "drawn":
         x, y = bz.data.drawn_pets(recipe.samples, image_size=size, seed=args.seed)
         (x, y), (x_held_out, y_held_out) = bz.data.split(x, y, val_fraction=0.2, seed=args.seed)
         names = bz.data.PET_NAMES
-        train = bz.data.arrays(x, y, seed=args.seed, augment=bz.data.Augment(), class_names=names)
+        train = bz.data.arrays(x, y, seed=args.seed, augment=augment, class_names=names)
         return train, bz.data.arrays(x_held_out, y_held_out, shuffle=False, class_names=names)
     if args.data == "download":
-        return bz.data.cats_vs_dogs(image_size=size, seed=args.seed)
-    return bz.data.images(args.data, image_size=size, val_fraction=0.2, seed=args.seed)
+        return bz.data.cats_vs_dogs(image_size=size, seed=args.seed, augment=augment)
+    return bz.data.images(
+        args.data, image_size=size, val_fraction=0.2, seed=args.seed, augment=augment
+    )
 
 
 def evaluate(model, held_out, history, output: Path) -> float:

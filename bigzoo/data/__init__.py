@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 _NAMES = {
     "Augment": "_augment",
     "Batches": "_batches",
+    "ImageBatches": "_images",
+    "ImageFolderWarning": "_image_report",
+    "ImageReport": "_image_report",
     "Normalizer": "_normalize",
     "PET_NAMES": "_pets",
     "TableEncoder": "_encoder",
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
     from bigzoo.data._download import cats_vs_dogs
     from bigzoo.data._encoder import TableEncoder
     from bigzoo.data._h5 import h5
-    from bigzoo.data._images import images
+    from bigzoo.data._image_report import ImageFolderWarning, ImageReport
+    from bigzoo.data._images import ImageBatches, images
     from bigzoo.data._linear import linear
     from bigzoo.data._normalize import Normalizer, normalize
     from bigzoo.data._pets import PET_NAMES, drawn_pets
@@ -41,6 +45,9 @@ __all__ = [
     "PET_NAMES",
     "Augment",
     "Batches",
+    "ImageBatches",
+    "ImageFolderWarning",
+    "ImageReport",
     "Normalizer",
     "TableEncoder",
     "arrays",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 # Public name -> the module that has it. Each is loaded when it is first used, so that solving a
 # linear model, for example, doesn't load the code for checkpoints.
 _MODULES = {
+    "BigzooWarning": "bigzoo.train._check",
     "Finding": "bigzoo.train._check",
     "Report": "bigzoo.train._check",
     "WarmupCosine": "bigzoo.train._schedule",
@@ -22,7 +23,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
-    from bigzoo.train._check import Finding, Report, check
+    from bigzoo.train._check import BigzooWarning, Finding, Report, check
     from bigzoo.train._compile import compile
     from bigzoo.train._finders import find_batch_size, find_learning_rate
     from bigzoo.train._fit import fit
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bigzoo.train._solve import solve
 
 __all__ = [
+    "BigzooWarning",
     "Finding",
     "Report",
     "WarmupCosine",

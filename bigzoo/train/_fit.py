@@ -207,8 +207,9 @@ def _note(model: keras.Model, data: Data, feed: AnyFeed) -> None:
     # What is validated on has the size to use the model at; training images may be smaller.
     for images in (data.validation_data, data.x):
         images = images[0] if isinstance(images, (tuple, list)) and len(images) else images
-        shape = getattr(getattr(images, "x", images), "shape", ())
-        if len(shape) == 4 and None in tuple(getattr(model, "input_shape", ()))[1:3]:
+        shape: Any = getattr(getattr(images, "x", images), "shape", ())
+        wanted: Any = getattr(model, "input_shape", ())
+        if len(shape) == 4 and len(wanted) == 4 and None in wanted[1:3]:
             model.image_size = (int(shape[1]), int(shape[2]))
             return
 
@@ -245,7 +246,7 @@ def _make_run(
 ) -> Run:
     if saved is not None:
         initial_epoch, data_epoch = saved.initial_epoch, saved.data_epoch
-        feed.steps = feed.steps or saved.steps
+        feed.steps = feed.steps or saved.steps  # unknown before the first epoch has ended
     else:
         # A model that is trained further gets new orders, not those of its first epochs again.
         done = _state.steps_trained(model) // (feed.steps or 1)

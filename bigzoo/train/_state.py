@@ -83,7 +83,7 @@ def steps_trained(model: keras.Model) -> int:
     if optimizer is None or not optimizer.built:
         return 0
     # A variable under tf.distribute has no int(), and its numpy() works.
-    iterations = int(keras.ops.convert_to_numpy(optimizer.iterations))
+    iterations = int(value_of(optimizer.iterations))
     return iterations * accumulation(model)
 
 

@@ -1,7 +1,7 @@
 """Trains a tiny model in processes that are killed or interrupted, and once in peace.
 
-Usage: python kill_program.py FOLDER. Each run is a forked process: libraries are loaded once, before
-any of them does work. Results go to FOLDER/NAME.npz (weights) and FOLDER/NAME.json (history).
+Usage: python kill_program.py FOLDER. Each run is a forked process: libraries are loaded once,
+before any of them does work. Results go to FOLDER/NAME.npz (weights) and FOLDER/NAME.json (history).
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def test_class_weights_become_weights_of_samples():
         Feed(in_memory(source), None, {0: 2.0, 2: 0.5}),
         Feed(source, None, {0: 2.0, 2: 0.5}),
     ):
-        for x, y, weight in read(feed):
+        for _, y, weight in read(feed):
             np.testing.assert_array_equal(weight, np.float32([2.0, 1.0, 0.5])[y])
         feed.close()
 

@@ -27,7 +27,8 @@ def make_model(**settings):
             keras.layers.Dense(3, "softmax"),
         ]
     )
-    settings = {"optimizer": "adam", "metrics": ["accuracy"], **settings}
+    # Without compiling, these tests take a tenth of the time, and the data come in the same way.
+    settings = {"optimizer": "adam", "metrics": ["accuracy"], "run_eagerly": True, **settings}
     model.compile(loss="sparse_categorical_crossentropy", **settings)
     return model
 
@@ -42,12 +43,14 @@ def two_outputs():
     }
     model = keras.Model({"a": a, "b": b}, outputs)
     losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}
-    model.compile("sgd", losses, weighted_metrics={"kind": ["accuracy"], "size": ["mae"]})
+    metrics = {"kind": ["accuracy"], "size": ["mae"]}
+    model.compile("sgd", losses, weighted_metrics=metrics, run_eagerly=True)
     return model
 
 
 SAME = {
     "plain": (make_model, (X, Y), {}),
+    "compiled": (lambda: make_model(run_eagerly=False), (X, Y), {"validation_data": (X, Y)}),
     "float64 and lists": (make_model, (X.astype("float64"), Y.tolist()), {}),
     "class_weight": (make_model, (X, Y), {"class_weight": {0: 3.0, 2: 0.5}}),
     "sample_weight": (make_model, (X, Y), {"sample_weight": WEIGHTS}),
@@ -97,10 +100,10 @@ def test_batches_and_steps_per_execution_and_xla():
     if keras.backend.backend() == "torch":
         pytest.skip("Keras on torch runs one step at a time")
     data = Batches(X, Y, batch_size=8, shuffle=True, seed=5)
-    theirs = make_model(steps_per_execution=4, jit_compile=True)
+    theirs = make_model(steps_per_execution=4, jit_compile=True, run_eagerly=False)
     order = data.order(0)
     plain = theirs.fit(X[order], Y[order], batch_size=8, shuffle=False, verbose=0)
-    ours = make_model(steps_per_execution=4, jit_compile=True)
+    ours = make_model(steps_per_execution=4, jit_compile=True, run_eagerly=False)
     history = fit(ours, data, verbose=0, check=False)
     assert history.history == plain.history
     for got, wanted in zip(ours.get_weights(), theirs.get_weights(), strict=True):
@@ -229,7 +232,7 @@ def test_an_error_in_the_step_itself_leaves_the_model_usable():
 
     Faulty.on = True
     model = make_model()
-    model.compile("adam", Faulty())
+    model.compile("adam", Faulty())  # compiled: on JAX the weights are outside of the variables
     before = model.get_weights()
     with pytest.raises(Boom):
         fit(model, X, Y, verbose=0, check=False)
@@ -242,10 +245,8 @@ def test_the_check_runs_first_and_can_be_turned_off():
     model.compile("adam", "binary_crossentropy")
     with pytest.raises(ValueError, match="loss"):
         fit(model, X, Y, verbose=0)
-    before = make_model()
-    before.optimizer.learning_rate = 5.0
-    with pytest.warns(UserWarning, match="learning"):
-        fit(before, X, Y, verbose=0)
+    with pytest.warns(UserWarning, match="batch"):
+        fit(make_model(), X, Y, batch_size=100, verbose=0)
 
 
 def uncompiled():
@@ -264,7 +265,7 @@ BAD = [
     ({"validation_steps": -1}, ValueError, "`validation_steps` is -1"),
     ({"validation_freq": 0}, ValueError, "`validation_freq` is 0"),
     ({"validation_split": 1.0}, ValueError, "`validation_split` is 1.0; expected .* below 1"),
-    ({"validation_split": 0.001}, ValueError, "leaves one part empty"),
+    ({"validation_split": 0.99}, ValueError, "leaves one part empty"),
     ({"validation_split": 0.1, "validation_data": (X, Y)}, ValueError, "expected one of them"),
     ({"class_weight": [1, 2]}, TypeError, "`class_weight` is .*dict from class numbers"),
     ({"class_weight": {0: -1.0}}, ValueError, r"`class_weight\[0\]` is -1.0"),
