@@ -7,7 +7,7 @@ network has never seen, saves three plots and the model, loads the model again, 
 predicts the same, and classifies the files given with `--classify`.
 
 Run:      python examples/cat_dog.py
-Hardware: 2 CPU cores; with AMX or AVX512-BF16 units it computes in bfloat16, twice as fast
+Hardware: 2 CPU cores; with AMX or AVX512-BF16 units TensorFlow computes in bfloat16, twice as fast
 Expected: see README
 """
 
@@ -98,7 +98,7 @@ def parse_arguments() -> argparse.Namespace:
         "--precision",
         choices=["auto", "float32", "mixed_bfloat16"],
         default="auto",
-        help="auto: bfloat16 where the processor has units for it [auto]",
+        help="auto: bfloat16 where the hardware is faster in it [auto]",
     )
     add("--output", type=Path, default=Path("out"), help="folder for plots and model [out]")
     add("--resume", action="store_true", help="keep checkpoints, and continue from the last one")

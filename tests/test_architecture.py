@@ -176,13 +176,19 @@ def open_keywords(module: str, source: str) -> list[str]:
 
 
 def eager_imports(module: str, source: str) -> list[str]:
-    """Heavy or optional packages imported with the module; in the core, Keras and numpy too."""
+    """Heavy or optional packages imported with the module; in the core, Keras and numpy too.
+
+    A module whose name ends in `_tensorflow` may import TensorFlow: it is for this backend alone,
+    and nobody may import it with a module.
+    """
     banned = LAZY | {"keras", "numpy"} if module in CORE else LAZY
+    if module.endswith("_tensorflow"):
+        banned = banned - {"tensorflow"}
     return [
         f"{module}:{getattr(node, 'lineno', 0)} imports {target} at module level"
         for node in _runs_at_import(ast.parse(source))
         for target in _targets(module, node)
-        if target.partition(".")[0] in banned
+        if target.partition(".")[0] in banned or target.endswith("_tensorflow")
     ]
 
 
@@ -243,6 +249,8 @@ def test_package_keeps_the_rule(check):
         (eager_imports, "bigzoo.data.h5", "try:\n    import tensorflow\nexcept E:\n    pass"),
         (eager_imports, "bigzoo.data.h5", "class A:\n    import torch"),
         (eager_imports, "bigzoo.data.h5", "plt = require('matplotlib.pyplot')"),
+        (eager_imports, "bigzoo.train._feed_tensorflow", "import torch"),
+        (eager_imports, "bigzoo.train._feed", "from bigzoo.train import _feed_tensorflow"),
         (eager_imports, "bigzoo._errors", "import keras"),
         (eager_imports, "bigzoo", "from keras import ops"),
     ],
@@ -268,6 +276,7 @@ def test_check_finds_the_fault(check, module, source):
         (open_keywords, "bigzoo.data.h5", "def _h5(**kwargs): pass\ndef f(*, a=1): pass"),
         (open_keywords, "bigzoo.data.h5", "def f():\n    def inner(**kwargs): pass"),
         (eager_imports, "bigzoo.data.h5", "import numpy, keras\ndef f():\n    import h5py"),
+        (eager_imports, "bigzoo.train._feed_tensorflow", "import tensorflow as tf"),
         (eager_imports, "bigzoo.data.h5", "if TYPE_CHECKING:\n    import pandas"),
     ],
 )

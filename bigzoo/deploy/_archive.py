@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from bigzoo.deploy._config import import_own_modules, read_config, unsafe_part
+from bigzoo.deploy._config import read_config, unsafe_part
 from bigzoo.deploy._files import shorten
 from bigzoo.deploy._hdf5 import check_hdf5
 
@@ -51,7 +51,6 @@ def _check(archive: zipfile.ZipFile, size: int, what: str, trust: bool) -> dict[
             got = f"it has no {name}, only {_few(names)}"
             raise ValueError(f"{what} is not a Keras model: {got}.")
     config = read_config(_read_text(archive, _CONFIG, what), what)
-    import_own_modules(config)
     if not trust and (found := unsafe_part(config)):
         raise ValueError(f"{what} is refused. {found}")
     broken = archive.testzip()  # Keras reads the weights without looking at their checksum

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +22,6 @@ _CODE = {
     "JaxLayer": "a JaxLayer, which runs code that is stored in the file",
     "FlaxLayer": "a FlaxLayer, which runs code that is stored in the file",
 }
-_MODULE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 TRUST = "Only if you know who made the file: `trust=True`."
 
 
@@ -39,27 +36,6 @@ def read_config(text: bytes, what: str) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"class_name", "config"} <= config.keys():
         raise ValueError(f"{what} is not a Keras model: its config.json describes none.")
     return config
-
-
-def import_own_modules(config: dict[str, Any]) -> None:
-    """Import the modules of bigzoo that the file names, so that their classes are registered.
-
-    By name and at run time: a room must not depend on the rooms whose classes a model may hold.
-    """
-    names = {str(node.get("module")) for node in _nodes(config)}
-    importlib.import_module("bigzoo.layers")
-    for name in sorted(names):
-        if not name.startswith("bigzoo.") or not _MODULE_NAME.match(name):
-            continue
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError:
-            # A later version may have moved the class within its room.
-            room = ".".join(name.split(".")[:2])
-            try:
-                importlib.import_module(room)
-            except ModuleNotFoundError:
-                continue  # `unsafe_part` names the class
 
 
 def unsafe_part(config: dict[str, Any]) -> str | None:

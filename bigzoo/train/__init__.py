@@ -11,7 +11,6 @@ _MODULES = {
     "BigzooWarning": "bigzoo.train._check",
     "Finding": "bigzoo.train._check",
     "Report": "bigzoo.train._check",
-    "WarmupCosine": "bigzoo.train._schedule",
     "check": "bigzoo.train._check",
     "compile": "bigzoo.train._compile",
     "find_batch_size": "bigzoo.train._finders",
@@ -20,6 +19,7 @@ _MODULES = {
     "precision": "bigzoo.train._precision",
     "set_seed": "bigzoo.train._seed",
     "solve": "bigzoo.train._solve",
+    "warmup_cosine": "bigzoo.train._schedule",
 }
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bigzoo.train._finders import find_batch_size, find_learning_rate
     from bigzoo.train._fit import fit
     from bigzoo.train._precision import precision
-    from bigzoo.train._schedule import WarmupCosine
+    from bigzoo.train._schedule import warmup_cosine
     from bigzoo.train._seed import set_seed
     from bigzoo.train._solve import solve
 
@@ -36,7 +36,6 @@ __all__ = [
     "BigzooWarning",
     "Finding",
     "Report",
-    "WarmupCosine",
     "check",
     "compile",
     "find_batch_size",
@@ -45,6 +44,7 @@ __all__ = [
     "precision",
     "set_seed",
     "solve",
+    "warmup_cosine",
 ]
 
 

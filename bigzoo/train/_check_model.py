@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from bigzoo.train._report import Finding, error, warning
+from bigzoo.train._schedule import iterations, numbers_of
 
 _STEPS = (0, 1, 10, 100, 1_000, 10_000)
 # Their step is rate × gradient; in all others the gradient is divided by its size.
@@ -44,7 +45,7 @@ def check_learning_rate(model: keras.Model, steps: int | None) -> list[Finding]:
     """The learning rate, or what a schedule gives at some steps."""
     optimizer = getattr(model, "optimizer", None) if model.compiled else None
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
-    if optimizer is None or not hasattr(optimizer, "learning_rate"):
+    if optimizer is None:
         return []
     rates, scheduled = _rates(optimizer, steps)
     if not rates:
@@ -73,11 +74,16 @@ def check_learning_rate(model: keras.Model, steps: int | None) -> list[Finding]:
 def _rates(optimizer: Any, steps: int | None) -> tuple[list[float], bool]:
     schedule = _schedule(optimizer)
     if schedule is None:
-        return [_float(optimizer.learning_rate)], False
+        has_rate = hasattr(optimizer, "learning_rate")
+        return ([_float(optimizer.learning_rate)] if has_rate else []), False
     last = max(0, steps - 1) if steps else None
     tried = [step for step in _STEPS if last is None or step < last]
-    found = [_float(schedule(step)) for step in [*tried, *([last] if last is not None else [])]]
-    return found, True
+    tried += [last] if last is not None else []
+    # A schedule counts from the optimizer's first step, and what it gave before is past.
+    done = iterations(optimizer)
+    numbers = numbers_of(schedule)
+    rate = schedule if numbers is None else numbers.rate
+    return [_float(rate(done + step)) for step in tried], True
 
 
 def _schedule(optimizer: Any) -> Any:

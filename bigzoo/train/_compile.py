@@ -45,8 +45,8 @@ def compile(
 
     The default optimizer is AdamW for networks with convolutions (learning rate 0.002 with
     normalisation layers, else 0.001) or attention (0.001), and Adam for other networks (0.001) and
-    linear models (up to 0.1), with a `WarmupCosine` schedule whose length `bigzoo.fit` sets. Weight
-    decay leaves out biases and normalisation. For a constant rate, which a callback such as
+    linear models (up to 0.1), with a `warmup_cosine` schedule whose length `bigzoo.fit` sets.
+    Weight decay leaves out biases and normalisation. For a constant rate, which a callback such as
     `ReduceLROnPlateau` may change, give `optimizer="adam"`.
 
     `speed` sets `jit_compile` and `steps_per_execution`. With `steps_per_execution` above 1 the

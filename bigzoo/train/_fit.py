@@ -54,8 +54,8 @@ def fit(
       again: it goes on in the middle of the epoch, and on the same machine and backend the weights
       at the end are, bit for bit, those of a run that wasn't interrupted. The program must build
       and compile the same model and load the same data. A run that has finished gives its history
-      and weights back at once; with more `epochs` it goes on. A `WarmupCosine` is then stretched to
-      the new length, so that the result isn't that of a run begun with as many epochs.
+      and weights back at once; with more `epochs` it goes on. A `warmup_cosine` learning rate is
+      then stretched to the new length, so that the result isn't that of a run begun with as many.
     - Ctrl-C lets the running batch end, writes the checkpoint, leaves out the validation and
       returns the history of the whole epochs so far; `history.interrupted` is then the pair (epoch,
       batches done in it), else None. A second Ctrl-C stops at once with KeyboardInterrupt.
@@ -63,8 +63,10 @@ def fit(
     What a resumed run repeats exactly: weights, BatchNorm statistics, optimizer with moving
     averages and loss scale, metrics, random states of Keras layers, order and augmentation of the
     data, and what EarlyStopping, ReduceLROnPlateau and ModelCheckpoint remember. Callbacks of your
-    own begin anew. A `tf.data.Dataset` is resumed by skipping batches, a `keras.utils.PyDataset` by
-    beginning at a later index: exact if these give the same batches in each epoch and each run.
+    own begin anew. On torch, Dropout draws from torch's own random numbers, which aren't kept, so a
+    resumed run is exact only without it. A `tf.data.Dataset` is resumed by skipping batches, a
+    `keras.utils.PyDataset` by beginning at a later index: exact if these give the same batches in
+    each epoch and each run.
 
     Args:
         model: A compiled Keras model.

@@ -8,7 +8,7 @@ import keras
 
 from bigzoo._errors import check_number, message, suggest
 from bigzoo.train._family import family, has_normalization
-from bigzoo.train._schedule import MAX_LEARNING_RATE, WarmupCosine
+from bigzoo.train._schedule import MAX_LEARNING_RATE, numbers_of, warmup_cosine
 
 # Decaying these would pull scales and offsets to 0 without making the network any simpler.
 _NO_DECAY = ("bias", "gamma", "beta", "scale", "embeddings?", "[a-z_]*token", "lambda")
@@ -70,7 +70,7 @@ def _default(model: keras.Model, rate: Any) -> tuple[keras.optimizers.Optimizer,
     kind = family(model)
     peak = _default_rate(model, kind) if rate is None else rate
     if isinstance(peak, float):
-        peak = WarmupCosine(peak, _WARMUP_STEPS)
+        peak = warmup_cosine(peak, _WARMUP_STEPS)
     if kind in ("conv", "attention"):
         made = keras.optimizers.AdamW(peak, weight_decay=0.05)
         made.exclude_from_weight_decay(var_names=list(NO_DECAY))
@@ -91,8 +91,9 @@ def _default_rate(model: keras.Model, kind: str) -> float:
 
 
 def _rate_text(optimizer: keras.optimizers.Optimizer, rate: Any) -> str:
-    if isinstance(rate, WarmupCosine):
-        return f"learning rate {rate.learning_rate:.3g} with warm-up and cosine"
+    ours = numbers_of(rate)
+    if ours is not None:
+        return f"learning rate {ours.learning_rate:.3g} with warm-up and cosine"
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         return f"learning rate by {type(rate).__name__}"
     value = float(keras.ops.convert_to_numpy(optimizer.learning_rate))

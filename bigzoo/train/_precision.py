@@ -27,11 +27,12 @@ class Accelerator:
 def precision(policy: str = "auto", *, verbose: bool = True) -> str:
     """Set the dtype policy for the layers that are made from now on, and say why.
 
-    "auto" gives "mixed_bfloat16" on processors with AMX or AVX512-BF16, on NVIDIA GPUs from Ampere
-    on and on TPUs, and "float32" elsewhere. In mixed_bfloat16 the weights stay in float32 and the
-    products are in bfloat16, which has float32's range and about 3 digits. Call it before a model
-    is built: layers keep the policy under which they were made. `keras.config.set_dtype_policy`
-    is what it calls; set "float32" to go back.
+    "auto" gives "mixed_bfloat16" on NVIDIA GPUs from Ampere on, on TPUs, and with the TensorFlow
+    backend on processors with AMX or AVX512-BF16; it gives "float32" elsewhere. JAX and PyTorch
+    are slower in bfloat16 than in float32 on such processors. In mixed_bfloat16 the weights stay
+    in float32 and the products are in bfloat16, which has float32's range and about 3 digits. Call
+    it before a model is built: layers keep the policy under which they were made.
+    `keras.config.set_dtype_policy` is what it calls; set "float32" to go back.
 
     Args:
         policy: "auto", "float32", "mixed_bfloat16", "mixed_float16" (Keras scales the loss then) or
@@ -64,8 +65,9 @@ def decide(
     accelerators: Callable[[], list[Accelerator]] | None = None,
     processor_flags: Callable[[], frozenset[str]] | None = None,
     onednn: Callable[[], bool] | None = None,
+    backend: str | None = None,
 ) -> tuple[str, str]:
-    """The policy for this hardware and the reason; the probes can be replaced."""
+    """The policy for this hardware and backend and the reason; the probes can be replaced."""
     found = (accelerators or find_accelerators)()
     if found:
         return _decide_accelerator(found)
@@ -73,6 +75,9 @@ def decide(
     units = [name for flag, name in _UNITS.items() if flag in flags]
     if not units:
         return "float32", "this processor has no units for bfloat16"
+    backend = backend or keras.backend.backend()
+    if backend != "tensorflow":
+        return "float32", f"on processors bfloat16 is fast with TensorFlow, but not with {backend}"
     if not (onednn or uses_onednn)():
         return "float32", "TF_ENABLE_ONEDNN_OPTS=0 turns the bfloat16 kernels off"
     return "mixed_bfloat16", f"this processor has {units[0]} units for bfloat16"
@@ -109,8 +114,6 @@ def read_processor_flags(path: str = "/proc/cpuinfo") -> frozenset[str]:
 
 def uses_onednn() -> bool:
     """Whether TensorFlow may use oneDNN, whose kernels are the ones with bfloat16 units."""
-    if keras.backend.backend() != "tensorflow":
-        return True
     return os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
 
 

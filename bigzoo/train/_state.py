@@ -41,8 +41,12 @@ def read_values(model: keras.Model) -> Iterator[np.ndarray]:
 
 def value_of(variable: Any) -> np.ndarray:
     """A variable's value, which may share memory with it."""
-    # numpy itself can't take a TensorFlow variable without a warning.
-    return keras.ops.convert_to_numpy(keras.ops.convert_to_tensor(variable))
+    # `keras.ops.convert_to_numpy` gives a warning of numpy for each variable, and each backend has
+    # one way that doesn't: numpy() reads variables under tf.distribute, too.
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return variable.numpy()
+    return np.asarray(variable) if backend == "jax" else keras.ops.convert_to_numpy(variable)
 
 
 def copy_values(model: keras.Model) -> list[np.ndarray]:

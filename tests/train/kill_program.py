@@ -1,7 +1,7 @@
 """Trains a tiny model in processes that are killed or interrupted, and once in peace.
 
 Usage: python kill_program.py FOLDER. Each run is a forked process: libraries are loaded once,
-before any of them does work. Results go to FOLDER/NAME.npz (weights) and FOLDER/NAME.json (history).
+before any of them does work. Weights go to FOLDER/NAME.npz and the history to FOLDER/NAME.json.
 """
 
 from __future__ import annotations

@@ -461,6 +461,15 @@ MODELS = [
 ]
 
 
+def test_a_schedule_is_read_from_the_present_step():
+    """The line of a warm-up that begins late is negative before its first step."""
+    model = with_rate(bz.train.warmup_cosine(0.001, 10, 100, first_step=50))()
+    x, y = features(4), features(1)
+    assert [one.code for one in check(model, x, y).findings] == ["learning-rate"]
+    model.optimizer.iterations.assign(50)
+    assert check(model, x, y).ok
+
+
 @pytest.mark.parametrize("code, level, make, got, fix", MODELS)
 def test_model_that_cannot_learn_is_found(code, level, make, got, fix):
     x, y = features(4), abs(features(1)) + 0.1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import bigzoo as bz
-from bigzoo.train import WarmupCosine
+from bigzoo.train import warmup_cosine
 from bigzoo.train._schedule import extend, schedule_of
 
 L = keras.layers
@@ -239,7 +239,7 @@ def test_learning_rates():
         assert schedule_of(model) is None
         config = model.optimizer.get_config()["learning_rate"]
         assert config["class_name"] == "CosineDecay"
-    model = bz.compile(dense(1), learning_rate=WarmupCosine(0.5, 3), verbose=False)
+    model = bz.compile(dense(1), learning_rate=warmup_cosine(0.5, 3), verbose=False)
     assert schedule_of(model).warmup_steps == 3
     bz.compile(dense(1), learning_rate=np.float32(0.1), verbose=False)
 

@@ -47,9 +47,31 @@ NONE: list[Accelerator] = []
     ],
 )
 def test_decision(accelerators, flags, onednn, expected, reason):
-    found, why = decide(lambda: accelerators, lambda: frozenset(flags), lambda: onednn)
+    probes = lambda: accelerators, lambda: frozenset(flags), lambda: onednn
+    found, why = decide(*probes, "tensorflow")
     assert found == expected
     assert reason in why
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_processors_compute_in_float32_on_other_backends(backend):
+    """Their kernels for bfloat16 are slower than those for float32."""
+
+    def on(accelerators, flags):
+        return decide(lambda: accelerators, lambda: frozenset(flags), lambda: True, backend)
+
+    policy, why = on(NONE, {"amx_bf16"})
+    assert policy == "float32"
+    assert why == f"on processors bfloat16 is fast with TensorFlow, but not with {backend}"
+    assert on(NONE, {"avx2"}) == ("float32", "this processor has no units for bfloat16")
+    assert on([Accelerator("gpu", (9, 0))], {"avx2"})[0] == "mixed_bfloat16"
+
+
+def test_the_decision_asks_for_the_backend():
+    flags = frozenset({"amx_bf16"})
+    policy, _ = decide(lambda: NONE, lambda: flags, lambda: True)
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    assert policy == ("mixed_bfloat16" if on_tensorflow else "float32")
 
 
 def test_processor_flags(tmp_path):
@@ -63,7 +85,7 @@ def test_processor_flags(tmp_path):
 
 def test_onednn_switch(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert uses_onednn() == (keras.backend.backend() != "tensorflow")
+    assert not uses_onednn()
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
     assert uses_onednn()
 
