@@ -26,6 +26,11 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     return f"{hint}Known: {shown}."
 
 
+def no_attribute(module: str, name: str, known: Iterable[str]) -> AttributeError:
+    """The error for a name that a module doesn't have, with the nearest ones that it has."""
+    return AttributeError(f"module {module!r} has no attribute {name!r}. {suggest(name, known)}")
+
+
 def check_int(
     name: str, value: Any, minimum: int | None = None, maximum: int | None = None, fix: str = ""
 ) -> int:

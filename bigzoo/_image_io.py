@@ -39,17 +39,23 @@ class UnreadableImage(ValueError):
 
 
 def read_image(
-    path: str | os.PathLike[str], size: tuple[int, int] | None = None, channels: int = 3
+    path: str | os.PathLike[str],
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+    *,
+    crop_to_aspect_ratio: bool = False,
 ) -> np.ndarray:
     """Decode one image file the way `keras.utils.load_img` does, turned as its EXIF says.
 
-    Resizing is plain bilinear to `size`, without keeping the aspect ratio. Transparency is
-    dropped, 16-bit greyscale is scaled to 8 bits, and of an animation the first frame is read.
+    Resizing to `size` is plain bilinear. Transparency is dropped, 16-bit greyscale is scaled to 8
+    bits, and of an animation the first frame is read.
 
     Args:
         path: An image file of any format that Pillow reads.
         size: (height, width) in pixels; None keeps the size of the file.
         channels: 1 (greyscale), 3 (RGB) or 4 (RGBA).
+        crop_to_aspect_ratio: False stretches the picture to `size`; True first cuts the sides off,
+            so that nothing is distorted.
 
     Returns:
         The pixels, uint8 in 0–255, of shape (height, width, channels).
@@ -74,7 +80,8 @@ def read_image(
             image.load()
             picture = _to_mode(ImageOps.exif_transpose(image), _MODES[channels])
             if size is not None and picture.size != (size[1], size[0]):
-                picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+                box = _middle(picture.size, size) if crop_to_aspect_ratio else None
+                picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box)
             pixels = np.asarray(picture, dtype=np.uint8)
     except MemoryError:
         raise
@@ -82,6 +89,16 @@ def read_image(
     except Exception as error:
         raise UnreadableImage(path, _reason(error)) from error
     return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
+
+
+def _middle(given: tuple[int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The largest box of the proportions of `size` in the middle, as Keras' loader cuts it."""
+    width, height = given
+    # At least one pixel: of a picture that is a line, Keras would take none and fail.
+    box_width = max(1, min(width, height * size[1] // size[0]))
+    box_height = max(1, min(height, width * size[0] // size[1]))
+    left, top = (width - box_width) // 2, (height - box_height) // 2
+    return left, top, left + box_width, top + box_height
 
 
 def _to_mode(image: Any, mode: str) -> Any:

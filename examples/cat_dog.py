@@ -34,8 +34,8 @@ class Recipe(NamedTuple):
 
 # The recipe for each kind of data and each variant of the network; --image-size and --epochs win.
 RECIPES = {
-    ("drawn", "modern"): Recipe(64, 8, samples=2500, goal=0.95),
-    ("drawn", "plain"): Recipe(64, 8, samples=2500, goal=0.90),
+    ("drawn", "modern"): Recipe(64, 7, samples=2000, goal=0.95),
+    ("drawn", "plain"): Recipe(64, 7, samples=2000, goal=0.90),
     ("photos", "modern"): Recipe(
         112, 120, growing=((0, 64), (0.5, 96)), crop_scale=(0.35, 1.0), erase=0.5
     ),

@@ -83,6 +83,29 @@ def test_same_pixels_as_a_data_set(tmp_path, photo):
     assert stored == {read_image(file, (20, 20)).tobytes() for file in files.values()}
 
 
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("shape", [(24, 36), (36, 24), (7, 40), (20, 20)])
+@pytest.mark.parametrize("size", [(20, 20), (11, 17), (40, 13)])
+def test_same_crop_as_a_data_set(tmp_path, crop, shape, size):
+    data = pytest.importorskip("bigzoo.data")
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    files = []
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        files.append(write(tmp_path / kind / "0.png", noise if kind == "a" else 255 - noise))
+    options = {"val_fraction": 0.0, "augment": False, "crop_to_aspect_ratio": crop}
+    train, _ = data.images(tmp_path, image_size=size, **options)
+    x, y = train.arrays()
+    for label, file in enumerate(files):
+        got = read_image(file, size, crop_to_aspect_ratio=crop)
+        np.testing.assert_array_equal(got, np.asarray(x)[np.flatnonzero(y == label)[0]])
+
+
+def test_the_crop_of_a_line_has_a_pixel(tmp_path):
+    file = write(tmp_path / "a.png", np.full((1, 50, 3), 9, np.uint8))
+    assert (read_image(file, (10, 3), crop_to_aspect_ratio=True) == 9).all()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

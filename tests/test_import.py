@@ -84,3 +84,21 @@ def test_unknown_names_are_errors_with_a_suggestion():
     with pytest.raises(AttributeError, match="Did you mean 'models'"):
         _ = bigzoo.model
     assert set(dir(bigzoo)) == set(bigzoo.__all__)
+
+
+@pytest.mark.parametrize(
+    ("room", "name", "text"),
+    [
+        ("models", "resnet", "module 'bigzoo.models' has no attribute 'resnet'. Known: .*'cnn', "),
+        ("models", "linear_regresion", "Did you mean 'linear_regression'"),
+        ("plot", "confusion_matrix", "Did you mean 'confusion'"),
+        ("deploy", "predict_image", "Did you mean 'predict_images'"),
+        ("data", "image", "Did you mean 'images'"),
+        ("train", "find_lr", "module 'bigzoo.train' has no attribute 'find_lr'. .*Known: "),
+    ],
+)
+def test_unknown_names_of_rooms(room, name, text):
+    import bigzoo
+
+    with pytest.raises(AttributeError, match=text):
+        getattr(getattr(bigzoo, room), name)

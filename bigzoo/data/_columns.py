@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from bigzoo._errors import suggest
-from bigzoo.data._table import Table, as_numbers
+from bigzoo.data._table import Table, as_numbers, decimal_commas
 
 _MISSING = "(missing)"
 
@@ -55,6 +55,10 @@ def fit_column(table: Table, name: str, rows: np.ndarray, *, as_category: bool) 
     values = table.column(name)
     numbers, wrong = as_numbers(values)
     known = sum(value is not None for value in values)
+    if not as_category and (what := decimal_commas(values, wrong)):
+        raise ValueError(
+            f"Column {name!r} holds {what}, or pass `categories=[{name!r}]` if they are names."
+        )
     if as_category or len(wrong) > known / 10:
         return _fit_category([values[row] for row in rows], name)
     if wrong:

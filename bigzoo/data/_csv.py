@@ -14,7 +14,7 @@ from bigzoo.data._batches import Batches
 from bigzoo.data._columns import Column, fit_column, require_feature_space
 from bigzoo.data._encoder import TableEncoder
 from bigzoo.data._split import split_rows
-from bigzoo.data._table import MISSING_VALUES, Table, as_numbers, read_table
+from bigzoo.data._table import MISSING_VALUES, Table, as_numbers, decimal_commas, read_table
 
 _MAX_CLASS_NUMBERS = 10  # whole numbers with more different values than this are amounts
 
@@ -72,8 +72,9 @@ def csv(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no table, a column is absent, the target is missing in some row, or
-            a text column has nearly as many values as rows.
+        ValueError: if it is no table, a column is absent, the target is missing in some row,
+            numbers have decimal commas, or a text column has more than 20 different values and more
+            than half as many as the training part has rows.
         ImportError: without TensorFlow, which Keras' FeatureSpace needs on every backend.
 
     Example:
@@ -138,6 +139,11 @@ def _target(
             "row. Remove those rows, or fill the values in."
         )
     numbers, wrong = as_numbers(values)
+    if task != "classification" and (what := decimal_commas(values, wrong)):
+        raise ValueError(
+            f"The target {target!r} holds {what}, or pass "
+            '`task="classification"` if they are names.'
+        )
     if task == "regression" and wrong:
         raise ValueError(
             f"`task` is 'regression' and {target!r} is {values[wrong[0]]!r} in "
@@ -228,8 +234,9 @@ def _refuse_names_of_rows(columns: list[Column], count: int) -> None:
         shown = ", ".join(f"{column.name!r} ({len(column.categories or ())})" for column in found)
         drop = [column.name for column in found]
         raise ValueError(
-            f"Text columns with nearly as many different values as rows ({count} in the training "
-            f"part): {shown}. A model can't learn from names of single rows. Pass `drop={drop}`."
+            f"Text columns with more than half as many different values as rows ({count} in the "
+            f"training part): {shown}. A model can't learn from names of single rows. "
+            f"Pass `drop={drop}`."
         )
 
 

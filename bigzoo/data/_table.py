@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 from bigzoo._errors import message, suggest
 
 MISSING_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+
+# "1,5", "-0,25" and "1.234,5"
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][+-]?\d+)?")
 
 
 @dataclass
@@ -33,8 +37,8 @@ class Table:
         """A column by name, or an error with the nearest names."""
         if name not in self.columns:
             why = f" (`{argument}`)" if argument else ""
-            known = suggest(name, self.columns)
-            raise ValueError(f"{self.source} has no column {name!r}{why}. {known}")
+            hint = _other_delimiter(list(self.columns)) or suggest(name, self.columns)
+            raise ValueError(f"{self.source} has no column {name!r}{why}. {hint}")
         return self.columns[name]
 
     def where(self, rows: Iterable[int]) -> str:
@@ -107,6 +111,23 @@ def as_numbers(values: list[str | None]) -> tuple[np.ndarray, list[int]]:
     return numbers, wrong
 
 
+def decimal_commas(values: list[str | None], wrong: list[int]) -> str:
+    """What to do about a column whose texts are nearly all numbers like 1,5; "" for any other.
+
+    Args:
+        values: The column.
+        wrong: Its rows that hold no number, from `as_numbers`.
+    """
+    commas = [row for row in wrong if _DECIMAL_COMMA.fullmatch(str(values[row]))]
+    if not wrong or len(commas) < 0.9 * len(wrong):
+        return ""
+    return (
+        f"numbers with a comma in them, such as {values[commas[0]]!r}; expected a point, as 1.5. "
+        'Replace the commas, for instance with `pandas.read_csv(path, sep=";", '
+        'decimal=",").to_csv(new_path, index=False)`'
+    )
+
+
 def check_missing_values(values: Any) -> set[str]:
     """The set of texts that stand for a missing value."""
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
@@ -144,9 +165,10 @@ def _parse(reader: Any, missing: set[str], source: str) -> Table:
     for cells in reader:
         if cells:  # a blank line is no row
             if len(cells) != len(names):
+                fix = "A value with a delimiter in it must stand in quotes."
                 raise ValueError(
                     f"{source}: line {start} has {len(cells)} values; expected {len(names)}, as "
-                    "the first line has names. A value with a comma in it must stand in quotes."
+                    f"the first line has names. {_other_delimiter(names) or fix}"
                 )
             rows.append([_text(cell, missing) for cell in cells])
             lines.append(start)
@@ -157,6 +179,15 @@ def _parse(reader: Any, missing: set[str], source: str) -> Table:
         name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)
     }
     return Table(columns, lines, source)
+
+
+def _other_delimiter(names: list[str]) -> str:
+    """The fix for a file that seems to have one column because another mark separates them."""
+    if len(names) == 1:
+        for mark, written in ((";", ";"), ("\t", "\\t"), (",", ","), ("|", "|")):
+            if mark in names[0]:
+                return f'Its first line is one name, {names[0]!r}. Pass `delimiter="{written}"`.'
+    return ""
 
 
 def _cells(values: Any) -> list[Any]:

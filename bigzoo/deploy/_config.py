@@ -13,6 +13,20 @@ import keras
 _FUNCTION_MODULES = frozenset(
     ("activations", "constraints", "initializers", "losses", "metrics", "ops", "regularizers")
 )
+# Modules of Keras whose classes a model is made of, and "" for those in `keras` itself. Callbacks,
+# data sets and file stores are no part of a model, and making one may write files.
+_CLASS_MODULES = _FUNCTION_MODULES | {
+    *("applications", "distillation", "dtype_policies", "layers", "mixed_precision", "models"),
+    *("optimizers", "quantizers", "random"),
+}
+_TOP_CLASSES = {
+    *("DTypePolicy", "FloatDTypePolicy", "Function", "Functional", "Initializer", "InputSpec"),
+    *("Layer", "Loss", "Metric", "Model", "Operation", "Optimizer", "Quantizer", "Regularizer"),
+    *("Sequential", "Variable"),
+}
+# Where Keras looks for a function that a file gives by its bare name.
+_NAMED = ("activations", "constraints", "initializers", "losses", "metrics", "optimizers")
+_NO_COMPUTATION = ("deserialize", "get", "serialize")
 # Layers that run code or open files of their own.
 _CODE = {
     "Lambda": "a Lambda layer, which runs code that is stored in the file",
@@ -63,21 +77,49 @@ def _unsafe_node(node: dict[str, Any]) -> str | None:
         return _unsafe_function(module, inner)
     if _is_registered(node.get("registered_name"), name):
         return None
+    parts = _parts(module)
+    if parts[0] == "builtins":
+        return _no_part("class", f"{module}.{name}")
     # A function in a class's place would be called with whatever the file says.
-    if f"{module}.".startswith(("keras.", "builtins.")) and name[:1].isupper():
-        return None
-    return _unknown("class", f"{module}.{name}")
+    if parts[0] != "keras" or not name[:1].isupper():
+        return _unknown("class", f"{module}.{name}")
+    known = parts[1] in _CLASS_MODULES if len(parts) > 1 else name in _TOP_CLASSES
+    return None if known else _no_part("class", f"{module}.{name}")
+
+
+def _parts(module: str) -> list[str]:
+    """The public part of a module's path: keras.src.layers and keras.layers are one."""
+    first, *others = module.split(".")
+    return [first, *(others[1:] if others[:1] == ["src"] else others)]
 
 
 def _unsafe_function(module: str, name: Any) -> str | None:
     if not isinstance(name, str):
         return f"It names a function in a wrong form ({name!r} of {module!r})."
-    if _is_registered(name) or module == "builtins":
-        return None  # Keras looks for these among its activations, losses, metrics and the like
-    parts = [part for part in module.split(".") if part != "src"]
-    if parts[0] == "keras" and len(parts) > 1 and parts[1] in _FUNCTION_MODULES:
+    if _is_registered(name):
         return None
-    return _unknown("function", f"{module}.{name}")
+    if module == "builtins":
+        return None if _is_named(name) else _no_part("function", f"{module}.{name}")
+    parts = _parts(module)
+    if parts[0] != "keras":
+        return _unknown("function", f"{module}.{name}")
+    if len(parts) > 1 and parts[1] in _FUNCTION_MODULES:
+        return None
+    return _no_part("function", f"{module}.{name}")
+
+
+def _is_named(name: str) -> bool:
+    """Whether a bare name is one of Keras' activations, losses and the like, or of one's own."""
+    if name.startswith("_") or name in _NO_COMPUTATION:
+        return False
+    if any(callable(getattr(getattr(keras, module), name, None)) for module in _NAMED):
+        return True
+    # Files of Keras up to 3.6 give functions of one's own without their package.
+    return any(own.endswith(f">{name}") for own in keras.saving.get_custom_objects())
+
+
+def _no_part(kind: str, name: str) -> str:
+    return f"It names the {kind} {name!r}, which is no part of a model. {TRUST}"
 
 
 def _unknown(kind: str, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from bigzoo._errors import check_int, message
+from bigzoo._errors import check_bool, check_int, message
 from bigzoo._image_io import IMAGE_SUFFIXES, UnreadableImage, read_image
 from bigzoo.deploy._class_names import check_model, resolve_class_names
 from bigzoo.deploy._files import missing_file, to_path
@@ -30,14 +30,16 @@ def predict_images(
     top: int = 1,
     *,
     image_size: tuple[int, int] | None = None,
+    crop_to_aspect_ratio: bool = False,
 ) -> Predictions:
     """Classify image files.
 
-    Files are decoded as `bz.data.images` does: resized to the model's input size (bilinear, without
-    keeping the aspect ratio), turned as their EXIF says, and given to the model as raw pixels in
-    0–255. A model that ends in a softmax or sigmoid puts out probabilities; if its last layer has
-    no activation, its outputs count as logits, and a softmax (a sigmoid for one unit) is applied.
-    For one unit, class 1 is the label from a probability of 0.5 on.
+    Files are decoded as `bz.data.images` does: turned as their EXIF says, resized (bilinear) to the
+    model's input size, and given to the model as raw pixels in 0–255. A model that was trained with
+    `bz.data.images(..., crop_to_aspect_ratio=True)` needs the same argument here. A model that ends
+    in a softmax or sigmoid puts out probabilities; if its last layer has no activation, its outputs
+    count as logits, and a softmax (a sigmoid for one unit) is applied. For one unit, class 1 is the
+    label from a probability of 0.5 on.
 
     Args:
         model: A `keras.Model` that takes images (height, width, channels) of 1, 3 or 4 channels,
@@ -51,6 +53,8 @@ def predict_images(
         top: How many of the most probable classes each row names, at least 1.
         image_size: (height, width) in pixels; None takes the model's own, or for a model of any
             size the one that `bz.fit` or `bz.load` has noted in `model.image_size`.
+        crop_to_aspect_ratio: As in `bz.data.images`: False stretches each image to the size; True
+            first cuts the sides off, so that nothing is distorted.
 
     Returns:
         `Predictions`: a sequence with one row per file (`path`, `label`, `probability`,
@@ -76,6 +80,7 @@ def predict_images(
     """
     batch_size = check_int("batch_size", batch_size, 1)
     top = check_int("top", top, 1)
+    crop = check_bool("crop_to_aspect_ratio", crop_to_aspect_ratio)
     model = check_model(load(model) if isinstance(model, (str, os.PathLike)) else model)
     size, channels = _input_of(model, image_size)
     kind = output_kind(model)
@@ -89,7 +94,7 @@ def predict_images(
     rows: list[Prediction] = []
     for start in range(0, len(files), batch_size):
         chunk = files[start : start + batch_size]
-        read = _read_files(chunk, size, channels)
+        read = _read_files(chunk, size, channels, crop)
         if len(files) == 1 and isinstance(read[0], Exception):
             raise read[0]
         rows += _rows(model, chunk, read, names, kind, top)
@@ -155,13 +160,13 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _read_files(
-    files: Sequence[Path], size: tuple[int, int], channels: int
+    files: Sequence[Path], size: tuple[int, int], channels: int, crop: bool
 ) -> list[np.ndarray | Exception]:
     """The pixels of each file, or what went wrong; decoded in threads."""
 
     def read(file: Path) -> np.ndarray | Exception:
         try:
-            return read_image(file, size, channels)
+            return read_image(file, size, channels, crop_to_aspect_ratio=crop)
         except (ValueError, OSError) as error:
             return error
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from bigzoo._errors import no_attribute
 from bigzoo.models._table import ModelTable, list_models
 from bigzoo.models.cnn import cnn
 from bigzoo.models.linear_regression import linear_regression
@@ -16,3 +19,7 @@ __all__ = [
     "logistic_regression",
     "mlp",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute(__name__, name, __all__)

@@ -20,7 +20,7 @@ def is_arrays(value: Any) -> bool:
     if isinstance(value, Mapping):
         return bool(value) and all(is_arrays(item) for item in value.values())
     if isinstance(value, (list, tuple)):
-        return bool(value) and (_is_numbers(value) or all(is_arrays(item) for item in value))
+        return bool(value) and (is_numbers(value) or all(is_arrays(item) for item in value))
     return _is_dense(value)
 
 
@@ -43,9 +43,10 @@ def _is_dense(value: Any) -> bool:
     return hasattr(value, "__array__") and not sparse and library != "scipy"
 
 
-def _is_numbers(value: Any) -> bool:
+def is_numbers(value: Any) -> bool:
+    """Whether `value` is a number, or nested lists of nothing else."""
     if isinstance(value, (list, tuple)):
-        return bool(value) and all(_is_numbers(item) for item in value)
+        return bool(value) and all(is_numbers(item) for item in value)
     return isinstance(value, (bool, int, float, np.number, np.bool_))
 
 
@@ -58,13 +59,13 @@ def to_arrays(name: str, value: Any) -> Any:
         return None
     if isinstance(value, Mapping):
         return {key: to_arrays(f"{name}[{key!r}]", item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)) and not _is_numbers(value):
+    if isinstance(value, (list, tuple)) and not is_numbers(value):
         # As in Keras, a list of arrays means several inputs, not several samples.
         return tuple(to_arrays(f"{name}[{i}]", item) for i, item in enumerate(value))
     array = _as_numpy(name, value)
     if array.ndim == 0:
         raise ValueError(message(name, value, "an array with one row per sample"))
-    _check_kind(name, array)
+    _check_kind(name, array, _text_columns(value))
     return to_float_type(array)
 
 
@@ -90,13 +91,33 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
         raise ValueError(message(name, value, "an array of numbers", fix)) from error
 
 
-def _check_kind(name: str, array: np.ndarray) -> None:
+def _text_columns(table: Any) -> list[str]:
+    """Names of the columns of a pandas table that hold text."""
+    if not hasattr(table, "columns") or not hasattr(table, "iloc"):
+        return []
+    # By place: two columns may have one name.
+    columns = [(str(name), table.iloc[:, i]) for i, name in enumerate(table.columns)]
+    return [name for name, column in columns if any(isinstance(item, str) for item in column)]
+
+
+def _check_kind(name: str, array: np.ndarray, text_columns: list[str]) -> None:
     if array.dtype.kind not in "OUS":
         return
-    is_text = array.dtype.kind in "US" or all(isinstance(item, str) for item in array.reshape(-1))
+    # A string tensor of TensorFlow becomes an array of bytes.
+    is_text = array.dtype.kind in "US" or all(
+        isinstance(item, (str, bytes)) for item in array.reshape(-1)
+    )
     if is_text and keras.backend.backend() == "tensorflow":
         return  # for a model that begins with keras.layers.TextVectorization, for example
+    if text_columns:
+        shown = ", ".join(map(repr, text_columns[:3])) + (", ..." if text_columns[3:] else "")
+        raise TypeError(
+            f"`{name}` has text in column {shown}; expected numbers. Drop the column, or read the "
+            "table with `bz.data.csv(path, target=...)`, which makes numbers of text."
+        )
     fix = "Turn text into numbers first; `bigzoo.data.csv` does so for tables."
+    if is_text and name.split()[-1] == "y":
+        fix = "Use `names, y = np.unique(y, return_inverse=True)`."
     if not is_text:
         fix = "It holds Python objects, such as None or lists of different lengths."
     raise TypeError(f"`{name}` has dtype {array.dtype}; expected numbers. {fix}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from bigzoo._errors import message
 from bigzoo.train import _check_data as data_of
+from bigzoo.train._check_class_weight import check_class_weight
 from bigzoo.train._check_data import FULL, QUICK, Limits, View
 from bigzoo.train._check_gradient import check_gradient, is_small
 from bigzoo.train._check_inputs import check_inputs, inputs
@@ -76,6 +77,7 @@ def check(
     _check_arguments(model, data)
     weighted = sample_weight is not None or class_weight is not None
     run = _Run(model, FULL, weighted)
+    run.class_weight = class_weight
     run.look(data, y, sample_weight, validation_data)
     if run.train.kind == "one-shot":
         run.findings.append(_not_checked(data))
@@ -129,6 +131,7 @@ def check_before_fit(
         x, y, sample_weight, validation_data = data_of.split_off(
             x, y, sample_weight, validation_split
         )
+    run.class_weight = class_weight
     run.look(x, y, sample_weight, validation_data)
     if run.train.kind == "arrays":
         run.train.shuffled, run.train.batch_size = bool(shuffle), batch_size
@@ -149,6 +152,7 @@ class _Run:
         self.keras_model = model
         self.limits = limits
         self.weighted = weighted
+        self.class_weight: Any = None
         self.findings: list[Finding] = []
         self.notes: list[str] = []
         self.train = View("arrays")
@@ -210,6 +214,8 @@ class _Run:
 
     def data(self) -> None:
         self.pairs = self._side(self.train, "")
+        weights = functools.partial(check_class_weight, self.class_weight, self.pairs, self.train)
+        self._try("class weights", weights)
         if self.val is None:
             if not self.train.readable:
                 self._activations()
@@ -244,7 +250,8 @@ class _Run:
 
         self._try(f"{role}features", features)
         self._try(f"{role}labels", labels)
-        self._try(f"{role}row counts", lambda: _row_counts(view, role))
+        if not any(one.code == "num-inputs" for one in self.findings):  # lengths follow from it
+            self._try(f"{role}row counts", lambda: _row_counts(view, role))
         self._try(f"{role}sample weights", lambda: check_weights(view, role))
         for pair in made:
             self._try(f"{role}labels", functools.partial(self._pair, pair, view, role))
@@ -314,7 +321,9 @@ def _labels_missing(model: keras.Model, view: View, role: str) -> list[Finding]:
         return []
     got = "no labels, but the model has a loss"
     fix = "bz.fit(model, x, y)"
-    if view.kind != "arrays":
+    if role:
+        fix = "validation_data=(x_val, y_val)"
+    elif view.kind != "arrays":
         fix = "dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(32)"
         if view.kind in ("batches", "pydataset"):
             fix = "bz.data.Batches(x, y)"
@@ -332,5 +341,6 @@ def _row_counts(view: View, role: str) -> list[Finding]:
         got = f"arrays of {sorted(found)} rows"
     else:
         got = f"{found.pop() if found else 0} rows of x and {sorted(labels)[0]} of y"
-    fix = "x, y = x[:len(y)], y[:len(x)]  # if the rows are in the same order"
+    # Cutting the longer one would hide that the rows may not belong together at all.
+    fix = "look at how x and y were read: row i of y must belong to row i of x"
     return [error("lengths-differ", f"{role}x", got, "the same number of rows", fix)]

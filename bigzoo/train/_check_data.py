@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bigzoo.train._check_form import from_lists, not_an_array
 from bigzoo.train._report import Finding, error
 
 
@@ -141,7 +142,8 @@ def _map(function: Callable[[Any], Any], structure: Any) -> Any:
 
 def _look_at_arrays(x: Any, y: Any, weight: Any, limits: Limits, role: str) -> View:
     view = View("arrays", shuffled=None)
-    view.findings += _not_arrays(x, f"{role}x") + _not_arrays(y, f"{role}y")
+    x, y, weight = (from_lists(one) for one in (x, y, weight))
+    view.findings += not_arrays(x, f"{role}x") + not_arrays(y, f"{role}y")
     if view.findings:
         view.readable = False
         return view
@@ -171,17 +173,11 @@ def _label_rows(leaf: np.ndarray, limits: Limits) -> int:
     return max(16, limits.labels // (math.prod(leaf.shape[1:]) or 1))
 
 
-def _not_arrays(structure: Any, where: str) -> list[Finding]:
-    """Lists of numbers, which Keras takes for many inputs, and leaves that are no arrays."""
+def not_arrays(structure: Any, where: str) -> list[Finding]:
+    """Leaves that are no arrays."""
     for leaf in keras.tree.flatten(structure):
         if leaf is not None and to_numpy(leaf, 1) is None:
-            name = where.split()[-1]
-            sparse = hasattr(leaf, "toarray")
-            fix = f"{name} = {name}.toarray()" if sparse else f"{name} = np.asarray({name})"
-            got = f"a {type(structure).__name__}"
-            if leaf is not structure:
-                got += f" of {type(leaf).__name__}"
-            return [error("not-an-array", where, got, "a numpy array (or dict of them)", fix)]
+            return [not_an_array(structure, leaf, where)]
     return []
 
 
@@ -292,6 +288,7 @@ def validation_parts(validation: Any) -> tuple[Any, Any, Any]:
 
 def split_off(x: Any, y: Any, weight: Any, share: float) -> tuple[Any, Any, Any, Any]:
     """What Keras does with `validation_split`: the last rows, before any shuffling."""
+    x, y, weight = (from_lists(one) for one in (x, y, weight))
     found = leaves(x)
     if not found or not hasattr(found[0], "shape"):
         return x, y, weight, None

@@ -10,10 +10,12 @@ import numpy as np
 
 from bigzoo.train._check_data import Limits, View, leaves
 from bigzoo.train._check_entry import entries
+from bigzoo.train._check_form import samples_in_list
 from bigzoo.train._check_labels import shape_text
 from bigzoo.train._report import Finding, error, warning
 
 _SCALES = 100  # ratio of the largest to the smallest scale of a feature that slows descent down
+_STANDARDISED = 10  # the largest value of standardised pixels
 _LARGE = 100  # scale of a typical feature from which the usual first steps overshoot
 
 
@@ -55,6 +57,10 @@ def inputs(model: keras.Model, view: View, role: str) -> tuple[list[InputView], 
         stored = _stored(view.stored_x, len(found))
         labels = [where] if len(found) == 1 else [f"{where}[{i}]" for i in range(len(found))]
     if len(found) != len(names):
+        if len(names) == 1 and view.kind == "arrays":
+            samples = samples_in_list(view.stored_x, tuple(tensors[0].shape), where)
+            if samples:
+                return [], samples
         return [], [_wrong_number(found, names, view, where)]
     made = zip(tensors, labels, found, stored, strict=True)
     views = [_view(t, label, i, x, s) for i, (t, label, x, s) in enumerate(made) if x is not None]
@@ -245,9 +251,11 @@ def _tokens(view: InputView, marks: set[Any]) -> list[Finding]:
 
 def _pixels(view: InputView, marks: set[Any]) -> list[Finding]:
     low, high = float(view.x.min()), float(view.x.max())
-    if low < 0 or high > 255:
-        return []
     scales = [mark[1] for mark in marks if isinstance(mark, tuple) and mark[0] == "scale"]
+    if low < 0:
+        return _centred_pixels(view, scales, low, high)
+    if high > 255:
+        return []
     small = bool(scales) and max(map(abs, scales)) <= 0.02
     if small and high <= 1 and view.x.dtype.kind == "f" and _shades(view.x):
         got = f"pixels from {low:g} to {high:g}"
@@ -259,6 +267,20 @@ def _pixels(view: InputView, marks: set[Any]) -> list[Finding]:
         fix = "x = x / 255.0  # or keras.layers.Rescaling(1 / 255) as the first layer"
         return [warning("pixels-not-scaled", view.where, got, "pixels from 0 to 1", fix)]
     return []
+
+
+def _centred_pixels(view: InputView, scales: list[float], low: float, high: float) -> list[Finding]:
+    """Pixels from -1 to 1, or standardised, for a model that expects 0 to 255."""
+    # 1 / 255 and 1 / 127.5; other factors may be for data that are no pixels.
+    for_bytes = bool(scales) and all(1 / 256 <= abs(scale) <= 1 / 127 for scale in scales)
+    if not for_bytes or view.x.dtype.kind != "f" or max(-low, high) > _STANDARDISED:
+        return []
+    got = f"pixels from {low:.3g} to {high:.3g}"
+    expected = f"0 to 255: the model itself multiplies them by {scales[0]:.4g}"
+    fix = "leave out your own standardisation of x: give the pixels as they were read"
+    if max(-low, high) <= 1:
+        fix = "x = (x + 1) * 127.5  # or leave out your own x / 127.5 - 1"
+    return [error("pixels-scaled-twice", view.where, got, expected, fix)]
 
 
 def _shades(x: np.ndarray) -> bool:

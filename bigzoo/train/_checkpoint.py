@@ -216,3 +216,6 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]
             "the rows of the data aren't the same (data made at random need a fixed seed to be "
             "made again)"
         )
+    rate = found.get("learning_rate")
+    if rate is not None and rate != wanted.get("learning_rate"):
+        yield f"the learning rate is {wanted.get('learning_rate')} here and {rate} in the file"

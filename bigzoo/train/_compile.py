@@ -8,9 +8,17 @@ from typing import Any
 import keras
 
 from bigzoo._errors import check_bool, check_choice, message, suggest
-from bigzoo.train._losses import Choice, check_loss, check_metrics, choose, metrics_for_loss
+from bigzoo.train._losses import (
+    TASKS,
+    Choice,
+    check_loss,
+    check_metrics,
+    choose,
+    metrics_for_loss,
+)
 from bigzoo.train._optimizers import make_optimizer
 from bigzoo.train._outputs import OutputInfo, describe_outputs
+from bigzoo.train._per_output import check_loss_weights, check_outputs
 from bigzoo.train._speed import MODES, choose_speed
 
 Task = str | Mapping[str, str] | None
@@ -72,8 +80,8 @@ def compile(
         The same model, compiled.
 
     Raises:
-        ValueError: if `task` contradicts the outputs, a name is not known, or the learning rate is
-            out of range.
+        ValueError: if `task` contradicts the outputs, a name is not known, the key of a dict is no
+            output, or the learning rate is out of range.
         TypeError: if an argument has the wrong type.
 
     Example:
@@ -90,6 +98,10 @@ def compile(
         check_loss(loss)
     if metrics is not None:
         metrics = check_metrics(metrics)
+    check_loss_weights(loss_weights)
+    given = {"loss": loss, "metrics": metrics, "loss_weights": loss_weights}
+    for argument, value in given.items():
+        check_outputs(argument, value, model, infos)
     choices = _choices(infos, tasks, loss)
     chosen_loss = loss if loss is not None else _join([choice.loss for choice in choices], infos)
     if metrics is None:
@@ -112,6 +124,7 @@ def compile(
 
 def _tasks(task: Task, infos: list[OutputInfo]) -> list[str | None]:
     """One task for each output."""
+    _not_from_keras(task)
     if task is None or isinstance(task, str):
         return [task] * len(infos)
     if not isinstance(task, Mapping):
@@ -123,6 +136,31 @@ def _tasks(task: Task, infos: list[OutputInfo]) -> list[str | None]:
             hint = suggest(str(key), names)
             raise ValueError(message("task", key, "the name of an output", hint))
     return [task.get(name) for name in names]
+
+
+def _not_from_keras(task: Any) -> None:
+    """Keras' own `compile` takes optimizer and loss first: say by which name they go here."""
+    for argument, module, kind in (
+        ("optimizer", keras.optimizers, keras.optimizers.Optimizer),
+        ("loss", keras.losses, keras.losses.Loss),
+    ):
+        if isinstance(task, str) and task not in TASKS and _resolves(module.get, task):
+            written = f'"{task}"'
+        elif isinstance(task, kind):
+            written = f"{type(task).__name__}(...)"
+        else:
+            continue
+        expected = f"one of {', '.join(map(repr, TASKS))}"
+        fix = f"Write {argument}={written}."
+        error = ValueError if isinstance(task, str) else TypeError
+        raise error(message("task", task, expected, fix))
+
+
+def _resolves(get: Any, name: str) -> bool:
+    try:
+        return get(name) is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def _choices(infos: list[OutputInfo], tasks: list[str | None], loss: Any) -> list[Choice]:

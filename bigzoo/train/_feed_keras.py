@@ -18,7 +18,6 @@ class KerasFeed:
         first_epoch: The epoch in which this run began, from which batches of a stream are counted.
     """
 
-    class_names = None
     error: BaseException | None = None
 
     def __init__(
@@ -34,6 +33,9 @@ class KerasFeed:
         first_epoch: int = 0,
     ) -> None:
         self._x = x
+        # Keras' own readers of folders name the classes on the data set.
+        names = getattr(x, "class_names", None)
+        self.class_names = tuple(names) if isinstance(names, (list, tuple)) and names else None
         self._fixed = {
             "y": y,
             "sample_weight": sample_weight,

@@ -11,6 +11,7 @@ import numpy as np
 
 from bigzoo._errors import check_bool, check_int, check_number, message
 from bigzoo.train import _memory
+from bigzoo.train._check import check_before_fit
 from bigzoo.train._schedule import MAX_LEARNING_RATE
 from bigzoo.train._trial_data import batches, first_batch, repeat_to
 from bigzoo.train._untouched import trial_optimizer, untouched
@@ -98,6 +99,7 @@ def find_learning_rate(
     high = check_number("max_rate", max_rate, above=low, maximum=MAX_LEARNING_RATE)
     num_steps = check_int("num_steps", num_steps, 10)
     feed = batches(x, y, batch_size, check_int("seed", seed, 0))
+    _check_data(model, x, y, batch_size)
     ramp = np.geomspace(low, high, num_steps)
     with untouched(model):
         optimizer = trial_optimizer(model.optimizer, low)
@@ -201,6 +203,7 @@ def find_batch_size(
     if memory_limit is not None:
         memory_limit = check_number("memory_limit", memory_limit, above=0)
     some_x, some_y, total = first_batch(x, y)
+    _check_data(model, x, y, None)
     largest = check_int("max_batch_size", max_batch_size, 1) if max_batch_size is not None else None
     bounds = [bound for bound in (largest, total) if bound is not None]
     bound = min(bounds, default=2**20)
@@ -238,6 +241,11 @@ def _grow(model: keras.Model, x: Any, y: Any, bound: int, guard: _memory.Guard) 
         while size * 2 <= bound and guard.surely_fits(size * 2):
             size *= 2
     return found, f"the next one is above the {bound} samples to try"
+
+
+def _check_data(model: keras.Model, x: Any, y: Any, batch_size: int | None) -> None:
+    """What `bigzoo.fit` would refuse; the messages of a failing step are hard to read."""
+    check_before_fit(model, x, y, batch_size=batch_size, epochs=1).raise_for_errors()
 
 
 def _check_compiled(model: keras.Model) -> None:

@@ -15,6 +15,7 @@ from bigzoo.train._checkpoint import Checkpoint
 from bigzoo.train._feed import Feed
 from bigzoo.train._feed_keras import KerasFeed
 from bigzoo.train._fit_data import AnyFeed, Data, make_feeds
+from bigzoo.train._fit_form import check_form, check_rate_callbacks
 from bigzoo.train._interrupt import CtrlC
 from bigzoo.train._loop import train
 from bigzoo.train._resume import Run
@@ -80,7 +81,8 @@ def fit(
         resume: Folder of the checkpoint; None keeps none.
         callbacks: A Keras callback or a list of them.
         verbose: "auto" or 1 for a progress bar, 2 for a line per epoch, 0 for nothing.
-        check: Whether to check model and data first.
+        check: Whether to check model and data first. With False, most mistakes in them surface as
+            Keras' own errors, or not at all.
         seed: Seed of the order of the rows, at least 0. None draws one from numpy's global random
             numbers, or keeps that of the `Batches`.
         validation_split: Part of the rows in [0, 1), taken from the end of arrays, for validation.
@@ -121,6 +123,7 @@ def fit(
     check = check_bool("check", check)
     check_choice("verbose", verbose, ["auto", 0, 1, 2, True, False])
     given = _check_callbacks(callbacks, resume)
+    check_rate_callbacks(model, given)
     frequency = _check_frequency(validation_freq)
     data = Data(
         x,
@@ -136,6 +139,8 @@ def fit(
         steps_per_epoch,
         validation_steps,
     )
+    if check:
+        check_form(model, data)
     folder = None if resume is None else _checkpoint.check_folder(resume)
     saved = None if folder is None else _checkpoint.read(folder)
     feed, validation = make_feeds(data, None if saved is None else saved.seed)
@@ -149,13 +154,14 @@ def fit(
 
     with CtrlC() as ctrl_c:
         run = _make_run(model, feed, given, verbose, epochs, initial_epoch, saved, ctrl_c)
+        fingerprint = _fingerprint(run)  # before a checkpoint changes the learning rate
         if saved is not None and folder is not None:
-            _go_on(run, saved, folder, verbose)
+            _go_on(run, saved, folder, fingerprint, verbose)
         else:
             _schedule.extend(model, _optimizer_steps(run))
         if folder is not None:
             _checkpoint.prepare_folder(folder)
-            run.keep_in(folder, save_seconds, _seed_of(feed), _fingerprint(run))
+            run.keep_in(folder, save_seconds, _seed_of(feed), fingerprint)
         train(run, validation, frequency, verbose)
     run.log.interrupted = run.interrupted
     if run.interrupted is not None:
@@ -265,10 +271,12 @@ def _make_run(
     )
 
 
-def _go_on(run: Run, saved: Checkpoint, folder: Path, verbose: Any) -> None:
+def _go_on(
+    run: Run, saved: Checkpoint, folder: Path, fingerprint: dict[str, Any], verbose: Any
+) -> None:
     """Prepare a run to begin where a checkpoint was written."""
     _state.build(run.net, run.feed.first_batch())
-    here = {**_fingerprint(run), "variables": _state.describe(run.net)}
+    here = {**fingerprint, "variables": _state.describe(run.net)}
     _checkpoint.check_fingerprint(saved.fingerprint, here, folder)
     schedule = saved.schedule
     is_longer = run.epochs > saved.epochs
@@ -308,6 +316,7 @@ def _fingerprint(run: Run) -> dict[str, Any]:
     return {
         "backend": keras.backend.backend(),
         "optimizer": type(run.net.optimizer).__name__,
+        "learning_rate": _schedule.describe_rate(run.net),
         "rows": feed.rows,
         "batch_size": feed.batch_size,
         "steps": feed.steps,

@@ -10,6 +10,7 @@ import numpy as np
 from bigzoo._errors import check_choice, check_int, check_number, message
 from bigzoo.data import Batches
 from bigzoo.train import _arrays
+from bigzoo.train._check_form import PATH_FIX, is_path
 from bigzoo.train._feed import Feed, InMemory, in_memory
 from bigzoo.train._feed_keras import KerasFeed, is_dataset
 
@@ -34,6 +35,7 @@ class Data:
     validation_steps: int | None
 
     def __post_init__(self) -> None:
+        self._check_given()
         for name in ("batch_size", "validation_batch_size", "steps_per_epoch", "validation_steps"):
             value = getattr(self, name)
             if value is not None:
@@ -55,6 +57,13 @@ class Data:
             )
         if is_dataset(self.x):
             self._check_dataset()
+
+    def _check_given(self) -> None:
+        expected = "an array with a row per sample, a dict or list of such arrays, or a data set"
+        if self.x is None:
+            raise TypeError(message("x", self.x, expected))
+        if is_path(self.x):
+            raise TypeError(message("x", self.x, expected, f"For a folder: `{PATH_FIX}`."))
 
     def _check_dataset(self) -> None:
         kind = type(self.x).__name__

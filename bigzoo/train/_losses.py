@@ -12,7 +12,8 @@ from bigzoo.train._outputs import OutputInfo
 
 TASKS = ("binary", "multiclass", "multilabel", "regression")
 # Names that Keras' `compile` itself turns into a function, by the shapes of the targets.
-_BY_SHAPE = {"accuracy", "acc", "crossentropy", "ce"}
+_LOSSES_BY_SHAPE = frozenset(("crossentropy", "ce"))
+_METRICS_BY_SHAPE = _LOSSES_BY_SHAPE | {"accuracy", "acc"}
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ def metrics_for_loss(info: OutputInfo, loss: Any) -> list[Any]:
 def check_loss(loss: Any) -> None:
     """Raise for a name that Keras doesn't know, in a single loss, a list or a dict of them."""
     for entry in _leaves(loss):
-        if isinstance(entry, str) and entry not in _BY_SHAPE:
-            _resolve("loss", entry, keras.losses.get, keras.losses)
+        if isinstance(entry, str) and entry not in _LOSSES_BY_SHAPE:
+            _resolve("loss", entry, keras.losses, _LOSSES_BY_SHAPE)
         elif isinstance(entry, type):
             fix = f"Make an object of it: {entry.__name__}()."
             raise TypeError(message("loss", entry.__name__, "a name, a function or an object", fix))
@@ -180,8 +181,8 @@ def check_metrics(metrics: Any) -> Any:
     if not isinstance(metrics, (list, tuple, dict)):
         raise TypeError(message("metrics", metrics, "a list of metrics, such as ['accuracy']"))
     for entry in _leaves(metrics):
-        if isinstance(entry, str) and entry not in _BY_SHAPE:
-            _resolve("metrics", entry, keras.metrics.get, keras.metrics)
+        if isinstance(entry, str) and entry not in _METRICS_BY_SHAPE:
+            _resolve("metrics", entry, keras.metrics, _METRICS_BY_SHAPE)
         elif isinstance(entry, type):
             fix = f"Make an object of it: {entry.__name__}()."
             raise TypeError(message("metrics", entry.__name__, "names or metric objects", fix))
@@ -200,13 +201,13 @@ def _leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def _resolve(argument: str, name: str, get: Any, module: Any) -> None:
+def _resolve(argument: str, name: str, module: Any, by_shape: frozenset[str]) -> None:
     try:
-        found = get(name)
+        found = module.get(name)
     except ValueError:
         found = None
     if found is None:
-        hint = suggest(name, known_names(module))
+        hint = suggest(name, {*known_names(module), *by_shape})
         raise ValueError(message(argument, name, "a name that Keras knows", hint))
 
 

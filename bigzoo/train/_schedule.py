@@ -181,6 +181,20 @@ def schedule_of(model: keras.Model) -> RunSchedule | None:
     return _read(config["config"])
 
 
+def describe_rate(model: keras.Model) -> Any:
+    """The learning rate as the program chose it, as JSON: a peak, a constant, or a schedule."""
+    numbers = schedule_of(model)
+    if numbers is not None:
+        return numbers.learning_rate
+    try:
+        rate = _inner_optimizer(model).get_config().get("learning_rate")
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return None
+    if isinstance(rate, dict):
+        return {"class_name": rate.get("class_name"), **dict(rate.get("config") or {})}
+    return None if rate is None else float(rate)
+
+
 def set_schedule(model: keras.Model, config: dict[str, Any]) -> RunSchedule:
     """Give `model` the schedule with these numbers: its own from a checkpoint, for example."""
     optimizer = _inner_optimizer(model)

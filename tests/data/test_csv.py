@@ -277,6 +277,25 @@ BAD_TABLES = {
         r"'a' has no value in the training part.*drop=\['a'\]",
     ),
     "infinite target": ("a,y\n" + "1,2.5\n" * 20 + "1,inf\n", "numbers, but 'inf' in line 22"),
+    "semicolons": (
+        "a;b;y\n" + "1;2;0.5\n" * 4,
+        "has no column 'y' .*one name, 'a;b;y'. Pass `delimiter=\";\"`",
+    ),
+    "semicolons and commas": ("a;y\n" + "1,5;2\n" * 4, 'line 2 has 2 values.*`delimiter=";"`'),
+    "tabs": ("a\tb\ty\n" + "1\t2\t0.5\n" * 4, r"Pass `delimiter=\"\\t\"`"),
+    "decimal commas": (
+        "a,y\n" + "".join(f'"{i},5",{i / 7}\n' for i in range(9)) + "9,1.5\n",
+        r"Column 'a' holds numbers with a comma in them, such as '0,5'.*decimal=\",\".*"
+        r"`categories=\['a'\]`",
+    ),
+    "decimal commas and thousands": (
+        "a,y\n" + "".join(f'"{i}.234,50",{i / 7}\n' for i in range(9)),
+        "numbers with a comma in them, such as '0.234,50'",
+    ),
+    "decimal commas in the target": (
+        "a,y\n" + "".join(f'{i},"{i},5"\n' for i in range(9)),
+        "The target 'y' holds numbers with a comma.*pandas.read_csv",
+    ),
     "many classes": (
         "a,y\n" + "".join(f"{i},k{i}\n" for i in range(30)),
         "30 classes in 30 rows",
@@ -289,6 +308,27 @@ BAD_TABLES = {
 def test_bad_tables(write, text, error):
     with pytest.raises(ValueError, match=error):
         bz.data.csv(write(text), target="y")
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "refused"),
+    [(25, 20, False), (25, 21, True), (41, 21, True), (42, 21, False), (42, 22, True)],
+)
+def test_how_many_texts_count_as_names_of_rows(write, rows, names, refused):
+    """More than 20, and more than half as many as there are rows."""
+    text = "a,y\n" + "".join(f"n{i % names},{i / 7}\n" for i in range(rows))
+    path = write(text)
+    if refused:
+        with pytest.raises(ValueError, match=rf"more than half as many .*'a' \({names}\)"):
+            bz.data.csv(path, target="y", val_fraction=0)
+    else:
+        assert bz.data.csv(path, target="y", val_fraction=0)[0].num_samples == rows
+
+
+def test_commas_in_names_are_no_numbers(write):
+    text = "a,b,y\n" + "".join(f'"{i % 2},5","u,{i % 3}",{i / 7}\n' for i in range(12))
+    train, _ = bz.data.csv(write(text), target="y", val_fraction=0, categories=["a"])
+    assert {"a=0,5", "a=1,5", "b=u,0"} <= set(train.encoder.feature_names)
 
 
 BAD_ARGUMENTS = {

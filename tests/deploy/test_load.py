@@ -348,12 +348,27 @@ def layer(class_name, module="keras.layers", config=None, **extra):
         (layer("Thing", "kerasevil.layers"), "needs the class 'kerasevil.layers.Thing'"),
         (layer("Thing", "keras_hub.models"), "needs the class 'keras_hub.models.Thing'"),
         (layer("get_file", "keras.utils"), "needs the class 'keras.utils.get_file'"),
+        (layer("Exception", "builtins"), "names the class 'builtins.Exception', which is no part"),
+        (layer("eval", "builtins"), "names the class 'builtins.eval', which is no part of a model"),
+        (layer("H5IOStore", "keras.src.saving.saving_lib"), "H5IOStore', which is no part"),
+        (layer("DiskIOStore", "keras.src.saving.saving_lib"), "DiskIOStore', which is no part"),
+        (layer("CSVLogger", "keras.callbacks"), "names the class 'keras.callbacks.CSVLogger'"),
+        (layer("Progbar", "keras.utils"), "'keras.utils.Progbar', which is no part of a model"),
+        (layer("StatelessScope", "keras"), "'keras.StatelessScope', which is no part of a model"),
+        (
+            {"class_name": "function", "module": "builtins", "config": "eval"},
+            "names the function 'builtins.eval', which is no part of a model",
+        ),
+        (
+            {"class_name": "function", "module": "builtins", "config": "deserialize"},
+            "names the function 'builtins.deserialize', which is no part",
+        ),
         (layer("Thing", "bigzoo.nowhere"), "needs the class 'bigzoo.nowhere.Thing'"),
         (layer("Thing", "bigzoo.layers; import os"), "needs the class"),
         (layer("Dense", 7), "names a class in a wrong form"),
         (
             {"class_name": "function", "module": "keras.utils", "config": "get_file"},
-            "needs the function 'keras.utils.get_file'",
+            "names the function 'keras.utils.get_file'",
         ),
         (
             {"class_name": "function", "module": "os", "config": "system"},
@@ -365,7 +380,7 @@ def layer(class_name, module="keras.layers", config=None, **extra):
                 "module": "keras.config",
                 "config": "enable_unsafe_deserialization",
             },
-            "needs the function 'keras.config.enable",
+            "names the function 'keras.config.enable",
         ),
         ({"class_name": "function", "module": "keras", "config": {}}, "function in a wrong form"),
     ],
@@ -382,6 +397,44 @@ def test_code_is_refused_wherever_it_stands(saved, tmp_path, node, text):
         with pytest.raises(ValueError, match=text) as caught:
             bz.load(bad)
         assert "is refused" in str(caught.value)
+
+
+def own_objects():
+    """One object of each class of Keras that a model may hold and that has defaults."""
+    rooms = "activations constraints initializers layers losses metrics optimizers quantizers"
+    for room in (*rooms.split(), "regularizers", "dtype_policies", "optimizers.schedules"):
+        module = keras
+        for part in room.split("."):
+            module = getattr(module, part)
+        for name in sorted(set(dir(module)) - {"Lambda", "JaxLayer", "FlaxLayer", "TFSMLayer"}):
+            entry = getattr(module, name)
+            if isinstance(entry, type) and hasattr(entry, "from_config"):
+                try:
+                    yield f"{room}.{name}", entry()
+                except (TypeError, ValueError, NotImplementedError, ImportError):
+                    continue  # it needs arguments
+
+
+def test_what_a_model_may_hold_is_let_through():
+    from bigzoo.deploy._config import unsafe_part
+
+    count = 0
+    for name, made in own_objects():
+        try:
+            config = keras.saving.serialize_keras_object(made)
+        except NotImplementedError:
+            continue
+        assert unsafe_part({"config": config}) is None, name
+        count += 1
+    assert count > 150
+    for function in (keras.activations.relu, keras.losses.mean_squared_error, keras.ops.gelu):
+        config = keras.layers.serialize(keras.layers.Dense(2, activation=function))
+        assert unsafe_part(config) is None
+        assert keras.layers.deserialize(config).units == 2
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.ops.softmax(keras.ops.relu(x) + 1.0))
+    config = json.loads(model.to_json())
+    assert unsafe_part(config) is None
 
 
 def test_a_lambda_loads_only_with_trust(tmp_path):

@@ -126,6 +126,22 @@ def test_size_channels_and_pixels_are_those_the_model_takes(folder):
     assert seen[0].max() == 76.0  # the grey of pure red, 0–255
 
 
+@pytest.mark.parametrize(("crop", "label"), [(False, "dark"), (True, "red")])
+def test_the_sides_are_cut_off_if_asked(tmp_path, crop, label):
+    """Red in the middle, black at both sides: the stretched picture is mostly black."""
+    picture = np.zeros((10, 60, 3), np.uint8)
+    picture[:, 25:35] = (255, 0, 0)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (row,) = bz.predict_images(colours(), tmp_path / "a.png", NAMES, crop_to_aspect_ratio=crop)
+    assert row.label == label
+
+
+def test_the_error_of_an_unreadable_file_is_public(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(bz.deploy.UnreadableImage, match="no image inside"):
+        bz.predict_images(colours(), tmp_path / "a.png", NAMES)
+
+
 def test_any_size(folder):
     model = colours(shape=(None, None, 3))
     assert bz.predict_images(model, folder, NAMES, image_size=(4, 6))[1].label == "red"
@@ -216,6 +232,7 @@ def test_saved_model_predicts_the_same(folder, tmp_path):
         ("a.png", {"image_size": (9, 9)}, ValueError, r"\(8, 8\), which the model takes"),
         ("a.png", {"image_size": 8}, TypeError, r"a pair \(height, width\)"),
         ("a.png", {"image_size": ("8", 8)}, TypeError, "expected an integer"),
+        ("a.png", {"crop_to_aspect_ratio": 1}, TypeError, "`crop_to_aspect_ratio` is 1; expected"),
     ],
 )
 def test_bad_input(folder, paths, options, error, text):

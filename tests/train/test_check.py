@@ -79,6 +79,10 @@ def labelled(y):
     return features(4, rows=len(y)), y
 
 
+CENTRED = (pixels(16, 16, 3) / 127.5 - 1, classes(2, 32))
+STANDARDISED = (features(16, 16, 3, rows=32), classes(2, 32))
+BATCHES = bz.data.Batches(features(4), classes(3))
+
 # code, level, model, data, words of `got`, words of `fix`
 FINDINGS = [
     # labels: values
@@ -330,6 +334,8 @@ FINDINGS = [
     ("image-channels", "error", cnn, images((16, 16)), "(n, 16, 16)", "np.repeat"),
     ("image-channels", "error", lambda: cnn((16, 16, 1)), images((16, 16, 3)), "3)", "mean("),
     ("pixels-scaled-twice", "error", cnn, images((16, 16, 3), 1 / 255), "0 to 1", "x * 255"),
+    ("pixels-scaled-twice", "error", cnn, CENTRED, "-1 to 1", "(x + 1) * 127.5"),
+    ("pixels-scaled-twice", "error", cnn, STANDARDISED, "pixels from -", "standardisation"),
     (
         "pixels-not-scaled",
         "warning",
@@ -346,7 +352,7 @@ FINDINGS = [
         regressor,
         (features(4), features(1)[:50]),
         "96 rows of x",
-        "len(y)",
+        "row i of y",
     ),
     ("labels-missing", "error", regressor, (features(4), None), "no labels", "bz.fit(model, x, y)"),
     (
@@ -357,7 +363,27 @@ FINDINGS = [
         "2 arrays",
         "x, y = data",
     ),
-    ("not-an-array", "error", regressor, ([[1.0, 2, 3, 4]], features(1)[:1]), "list", "np.asarray"),
+    ("not-an-array", "error", regressor, ([[1.0], [2.0, 3]], [1, 2]), "lengths", "pad_sequences"),
+    ("not-an-array", "error", regressor, ("pets/", None), "str", "bz.data.images("),
+    ("not-an-array", "error", dense, ((BATCHES, BATCHES), None), "tuple", "validation_data=val"),
+    ("not-an-array", "error", dense, (features(4), ["a", "b"] * 48), "list of str", "np.unique"),
+    (
+        "num-inputs",
+        "error",
+        cnn,
+        ([*images((16, 16, 3))[0]], classes(2, 32)),
+        "32 s",
+        "np.stack(x)",
+    ),
+    ("num-inputs", "error", regressor, ([*features(4)], features(1)), "96 samples", "np.stack(x)"),
+    (
+        "num-inputs",
+        "error",
+        cnn,
+        ([pixels(12, 9, 3)[0], pixels(16, 16, 3)[0]], classes(2, 2)),
+        "(12, 9, 3) and (16, 16, 3)",
+        "resize all to one size first",
+    ),
     (
         "input-names",
         "error",
@@ -629,6 +655,36 @@ def test_sample_weights(code, weight, got):
     assert got in report.errors[0].got
 
 
+CLASS_WEIGHTS = [
+    ("error", {0: 1.0, 3: 2.0}, classes(3), "the key 3", "{0: ..., 1: ..., 2: ...}"),
+    ("error", {-1: 1.0, "cat": 2.0}, classes(3), "the keys -1, cat", "0: ..."),
+    ("warning", {0: 1.0, 2: 2.0}, classes(2), "a weight for 2", "{0: ..., 1: ...}"),
+]
+
+
+@pytest.mark.parametrize("level, weight, y, got, fix", CLASS_WEIGHTS)
+def test_class_weights(level, weight, y, got, fix):
+    for look in (check, check_before_fit):
+        report = look(dense(), features(4), y, class_weight=weight)
+        found = [one for one in report.findings if one.code == "class-weight-keys"]
+        assert [one.level for one in found] == [level]
+        assert got in found[0].got
+        assert fix in found[0].fix
+    assert check(dense(), features(4), classes(3), class_weight={0: 1.0, 2: 3.0}).ok
+
+
+@pytest.mark.parametrize("model", [cnn(rescale=False), cnn((None, None, 3), rescale=False)])
+@pytest.mark.parametrize("data", [CENTRED, STANDARDISED])
+def test_centred_pixels_are_right_for_a_model_that_does_not_scale(model, data):
+    assert check(model, *data).ok
+
+
+def test_lists_of_numbers_are_arrays():
+    x, y = features(4), classes(3)
+    assert check(dense(), x.tolist(), y.tolist(), validation_data=((x + 1).tolist(), list(y))).ok
+    assert check_before_fit(dense(), x.tolist(), y.tolist(), validation_split=0.2).ok
+
+
 # === Training against validation data ===
 
 
@@ -688,6 +744,14 @@ def test_wrong_validation_labels_are_named_as_such():
     )
     assert [(one.code, one.where) for one in report.errors] == [
         ("labels-out-of-range", "validation y")
+    ]
+
+
+@pytest.mark.parametrize("without_y", [features(4) + 1, bz.data.Batches(features(4) + 1)])
+def test_validation_labels_that_are_missing(without_y):
+    report = check(dense(), features(4), classes(3), validation_data=without_y)
+    assert [(one.code, one.fix) for one in report.errors] == [
+        ("labels-missing", "validation_data=(x_val, y_val)")
     ]
 
 

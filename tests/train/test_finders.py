@@ -120,7 +120,7 @@ def test_tf_data():
 
     data = tf.data.Dataset.from_tensor_slices(problem()).batch(32)
     assert len(bz.find_learning_rate(network(), data, num_steps=10).losses) == 10
-    with pytest.raises(ValueError, match="at least one batch"):
+    with pytest.raises(ValueError, match="got no batches; expected one or more"):
         bz.find_learning_rate(network(), data.take(0))
 
 
@@ -133,13 +133,18 @@ def test_loss_scaling():
     assert model.optimizer is optimizer
 
 
-def test_a_loss_that_is_not_finite():
-    x, y = problem()
+def test_a_loss_that_is_not_finite(monkeypatch):
+    monkeypatch.setattr("bigzoo.train._finders._train_step", lambda *_: float("nan"))
     with pytest.raises(ValueError, match=r"`loss` is nan; .*with bigzoo\.check"):
-        bz.find_learning_rate(network(), x, y * np.nan)
+        bz.find_learning_rate(network(), *problem())
 
 
 X, Y = problem(40)
+
+
+def classifier():
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, "softmax")])
+    return bz.compile(model, optimizer="sgd", speed="keras", verbose=False)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +162,28 @@ X, Y = problem(40)
         ({"y": Y[:5]}, ValueError, "have 5 and 40 samples; expected the same number"),
         ({"x": X[:0], "y": Y[:0]}, ValueError, "have 0 samples"),
         ({"x": bz.data.Batches(X, Y)}, ValueError, "expected None beside a Batches.*Leave `y` out"),
-        ({"x": bz.data.Batches(X), "y": None}, ValueError, r"yields \(x, y\) batches"),
+        ({"x": bz.data.Batches(X), "y": None}, ValueError, r"\(x, y\)"),
+        ({"x": X[:, :3]}, ValueError, r"x: got shape \(n, 3\); expected shape \(n, 4\)"),
+        ({"y": np.repeat(Y, 3, axis=1)}, ValueError, r"labels of shape \(n, 3\); expected the sh"),
+        ({"y": Y * np.nan}, ValueError, "40 of 40 labels are NaN"),
+        (
+            {"model": classifier, "y": np.eye(3)[np.arange(40) % 3]},
+            ValueError,
+            'got one-hot labels.*loss="categorical_crossentropy"',
+        ),
+        ({"model": classifier, "y": np.arange(40) % 3 + 1}, ValueError, "labels from 1 to 3"),
+        (
+            {"model": classifier, "x": bz.data.Batches(X, np.arange(40) % 4), "y": None},
+            ValueError,
+            "labels from 0 to 3; expected 0 to 2",
+        ),
     ],
 )
 @pytest.mark.parametrize("finder", [bz.find_learning_rate, bz.find_batch_size])
 def test_bad_input(finder, arguments, error, text):
-    arguments = {"model": network(), "x": X, "y": Y, **arguments}
+    arguments = {"model": network, "x": X, "y": Y, **arguments}
+    if arguments["model"] in (network, classifier):
+        arguments["model"] = arguments["model"]()
     with pytest.raises(error, match=text):
         finder(arguments.pop("model"), arguments.pop("x"), arguments.pop("y"), **arguments)
 

@@ -8,6 +8,7 @@ import pytest
 
 from bigzoo.data import Batches
 from bigzoo.train import fit, warmup_cosine
+from bigzoo.train._arrays import to_arrays
 from bigzoo.train._schedule import schedule_of
 
 # Dropout on torch draws from the numbers that torch's data loaders draw from, too.
@@ -303,6 +304,21 @@ BAD = [
     ({"callbacks": keras.callbacks.TerminateOnNaN}, TypeError, "Make an object of it"),
     ({"validation_data": (X,) * 4}, ValueError, "`validation_data` is .*; expected"),
     ({"validation_data": (X, Y[:3])}, ValueError, "rows"),
+    ({"x": None}, TypeError, "`x` is None; expected an array"),
+    ({"x": "pets/"}, TypeError, r"`x` is 'pets/'; .*bz.data.images\(\"pets/\", image_size"),
+    ({"check": True, "y": ["a"] * ROWS}, ValueError, r"np.unique\(y, return_inverse=True\)"),
+    ({"check": True, "x": (BATCHES, BATCHES), "y": None}, ValueError, "validation_data=val"),
+    ({"check": True, "x": list(X)}, ValueError, r"list of 37 samples; .*np.stack\(x\)"),
+    ({"check": True, "validation_data": (list(X), Y)}, ValueError, r"validation x: .*np.stack"),
+    ({"check": True, "x": iter([1, 2]), "y": None}, ValueError, "list_iterator .* is a int"),
+    ({"check": True, "x": iter([]), "y": None}, ValueError, "without any batch"),
+    ({"check": True, "x": (x for x in [X]), "y": None}, ValueError, "`yield x, y`"),
+    (
+        {"check": True, "x": ((x,) for x in [X]), "y": None},
+        ValueError,
+        r"one of 1\); .*`yield x, y`",
+    ),
+    ({"check": True, "class_weight": {7: 1.0}}, ValueError, "class_weight: got the key 7"),
     ({"model": "cnn"}, TypeError, "`model` is 'cnn'; expected a keras.Model"),
     ({"model": uncompiled()}, ValueError, "isn't compiled; .*bigzoo.compile"),
 ]
@@ -316,6 +332,59 @@ def test_one_clear_message(change, error, text, tmp_path):
         fit(**arguments)
     assert len(str(caught.value)) < 400
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_of_numbers_and_iterators_of_batches_pass_the_check():
+    history = fit(make_model(), X.tolist(), Y.tolist(), verbose=0, seed=0, shuffle=False)
+    batches = iter([(X[:32], Y[:32]), (X[32:], Y[32:])])
+    assert fit(make_model(), batches, verbose=0).history == history.history
+
+
+@pytest.mark.parametrize("make", ["ReduceLROnPlateau", "LearningRateScheduler"])
+@pytest.mark.parametrize("kind", ["ours", "other", "float16"])
+def test_callbacks_that_set_a_rate_which_follows_a_schedule(make, kind):
+    rate = warmup_cosine(0.01, 3)
+    if kind != "ours":
+        rate = keras.optimizers.schedules.ExponentialDecay(0.01, 10, 0.9)
+    optimizer = keras.optimizers.Adam(rate)
+    if kind == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    callback = keras.callbacks.ReduceLROnPlateau(monitor="loss")
+    if make == "LearningRateScheduler":
+        callback = keras.callbacks.LearningRateScheduler(lambda epoch: 0.01)
+    text = f"`callbacks` has a {make}, but the optimizer's learning rate follows a schedule"
+    with pytest.raises(ValueError, match=text):
+        fit(make_model(optimizer=optimizer), X, Y, callbacks=callback, check=False)
+    constant = make_model(optimizer=keras.optimizers.Adam(0.01))
+    fit(constant, X, Y, callbacks=callback, verbose=0, check=False)
+
+
+def test_a_table_with_a_column_of_text():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(X).assign(city=["Bonn"] * ROWS)
+    with pytest.raises(TypeError, match=r"`x` has text in column 'city'; .*bz\.data\.csv"):
+        fit(make_model(), table, Y)
+
+
+@pytest.mark.tensorflow
+def test_string_tensors_are_text():
+    import tensorflow as tf
+
+    words = to_arrays("x", tf.constant(["a", "b"]))
+    assert words.tolist() == [b"a", b"b"]
+
+
+def test_class_names_of_a_folder_read_by_keras(tmp_path):
+    pytest.importorskip("tensorflow")
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        keras.utils.save_img(tmp_path / name / "1.png", np.zeros((4, 4, 3)) + len(name))
+    data = keras.utils.image_dataset_from_directory(tmp_path, image_size=(4, 4), verbose=False)
+    stack = [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    model = keras.Sequential(stack)
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    fit(model, data, verbose=0, check=False)
+    assert model.class_names == ("cat", "dog")
 
 
 def test_wrong_folders(tmp_path):

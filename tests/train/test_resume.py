@@ -242,6 +242,12 @@ def wider():
     return model
 
 
+def slower():
+    model = make_model()
+    model.optimizer.learning_rate = 0.5
+    return model
+
+
 OTHERS = {
     "model": (wider, lambda d: d, {}, "the model has the variable"),
     "optimizer": (
@@ -250,6 +256,7 @@ OTHERS = {
         {},
         "the optimizer is SGD here and AdamW",
     ),
+    "learning rate": (slower, lambda d: d, {}, "the learning rate is 0.5 here and 0.0"),
     "rows": (make_model, lambda d: (d[0][:40], d[1][:40]), {}, "the number of rows of `x` is 40"),
     "data": (make_model, lambda d: (d[0] * 3, d[1]), {}, "rows of the data aren't the same"),
     "batch": (make_model, lambda d: d, {"batch_size": 15}, "the batch size is 15 here and 10"),
