@@ -8,7 +8,8 @@ predicts the same, and classifies the files given with `--classify`.
 
 Run:      python examples/cat_dog.py
 Hardware: 2 CPU cores; with AMX or AVX512-BF16 units TensorFlow computes in bfloat16, twice as fast
-Expected: see README
+Expected: drawn: at least 95% held out (measured: 98.2%), in about a minute; 1,003 photos, 803 of
+          them to learn from: 84% to 89% held out, in 7 to 10 minutes
 """
 
 from __future__ import annotations
