@@ -147,6 +147,8 @@ def in_process(work: Callable[[], Any]) -> int:
 
 
 def main(folder: Path) -> None:
+    # As in a terminal: a shell starts what runs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _ = bz.train.check  # loaded once, before the processes
     codes = {"peace": in_process(lambda: train(folder / "peace", None))}
     moments: dict[str, Callable[[], list[keras.callbacks.Callback]]] = {

@@ -16,6 +16,14 @@ X = rng.normal(size=(40, 3)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
 
 
+@pytest.fixture(autouse=True)
+def python_handles_ctrl_c():
+    """As in a terminal: a shell starts what runs in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def make_model():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
