@@ -36,13 +36,13 @@ class Recipe(NamedTuple):
 # The recipe for each kind of data and each variant of the network; --image-size and --epochs win.
 RECIPES = {
     ("drawn", "modern"): Recipe(64, 7, samples=2000, goal=0.95),
-    ("drawn", "plain"): Recipe(64, 7, samples=2000, goal=0.90),
+    ("drawn", "plain"): Recipe(64, 7, samples=2000, goal=0.80),
     ("photos", "modern"): Recipe(
         112, 120, growing=((0, 64), (0.5, 96)), crop_scale=(0.35, 1.0), erase=0.5
     ),
     ("photos", "plain"): Recipe(128, 20),
     ("small", "modern"): Recipe(48, 4, samples=800, goal=0.75),
-    ("small", "plain"): Recipe(48, 4, samples=800, goal=0.70),
+    ("small", "plain"): Recipe(48, 12, samples=800),
 }
 
 
