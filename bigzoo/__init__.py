@@ -69,10 +69,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"bigzoo.{name}")
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(_FUNCTIONS[name]), name)
-    from bigzoo._errors import suggest
+    from bigzoo._errors import no_attribute
 
-    known = [*_ROOMS, *_FUNCTIONS]
-    raise AttributeError(f"module 'bigzoo' has no attribute {name!r}. {suggest(name, known)}")
+    raise no_attribute(__name__, name, [*_ROOMS, *_FUNCTIONS])
 
 
 def __dir__() -> list[str]:

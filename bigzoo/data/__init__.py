@@ -67,9 +67,9 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(f"bigzoo.data.{_NAMES[name]}"), name)
         globals()[name] = value
         return value
-    from bigzoo._errors import suggest
+    from bigzoo._errors import no_attribute
 
-    raise AttributeError(f"module 'bigzoo.data' has no attribute {name!r}. {suggest(name, _NAMES)}")
+    raise no_attribute(__name__, name, _NAMES)
 
 
 def __dir__() -> list[str]:

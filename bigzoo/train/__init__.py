@@ -51,9 +51,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(importlib.import_module(_MODULES[name]), name)
-    from bigzoo._errors import suggest
+    from bigzoo._errors import no_attribute
 
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}. {suggest(name, __all__)}")
+    raise no_attribute(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:
