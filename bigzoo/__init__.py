@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigzoo._version import __version__
 
-_ROOMS = ("data", "deploy", "layers", "models", "plot", "train")
+_ROOMS = ("data", "deploy", "layers", "models", "plot", "train", "weights")
 
 # Public name -> the module that has it.
 _FUNCTIONS = {
@@ -25,11 +25,12 @@ _FUNCTIONS = {
     "solve": "bigzoo.train",
     "load": "bigzoo.deploy",
     "predict_images": "bigzoo.deploy",
+    "prefetch": "bigzoo.weights",
     "save": "bigzoo.deploy",
 }
 
 if TYPE_CHECKING:
-    from bigzoo import data, deploy, layers, models, plot, train
+    from bigzoo import data, deploy, layers, models, plot, train, weights
     from bigzoo.deploy import load, predict_images, save
     from bigzoo.train import (
         check,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         set_seed,
         solve,
     )
+    from bigzoo.weights import prefetch
 
 __all__ = [
     "__version__",
@@ -57,10 +59,12 @@ __all__ = [
     "plot",
     "precision",
     "predict_images",
+    "prefetch",
     "save",
     "set_seed",
     "solve",
     "train",
+    "weights",
 ]
 
 

@@ -92,6 +92,12 @@ def check_bool(name: str, value: Any) -> bool:
     raise TypeError(message(name, value, "True or False"))
 
 
+def shorten(error: BaseException, limit: int = 300) -> str:
+    """The message of an error in one line, for use inside our own."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (text if len(text) <= limit else text[: limit - 1] + "…").rstrip(".")
+
+
 def _range_text(
     minimum: float | None,
     maximum: float | None,

@@ -8,9 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from bigzoo._errors import shorten
+from bigzoo._hdf5 import check_hdf5
 from bigzoo.deploy._config import read_config, unsafe_part
-from bigzoo.deploy._files import shorten
-from bigzoo.deploy._hdf5 import check_hdf5
 
 NOTES = "bigzoo.json"
 _CONFIG = "config.json"

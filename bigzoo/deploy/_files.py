@@ -39,9 +39,3 @@ def missing_file(path: Path) -> FileNotFoundError:
         return FileNotFoundError(f"There is no file {str(path)!r}, nor one with a similar name.")
     listed = ", ".join(repr(str(folder / name)) for name in shown)
     return FileNotFoundError(f"There is no file {str(path)!r}. Near it: {listed}.")
-
-
-def shorten(error: BaseException, limit: int = 300) -> str:
-    """The message of an error in one line, for use inside our own."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return (text if len(text) <= limit else text[: limit - 1] + "…").rstrip(".")

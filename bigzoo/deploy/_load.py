@@ -8,14 +8,14 @@ from typing import Any
 
 import keras
 
-from bigzoo._errors import check_bool
+from bigzoo._errors import check_bool, shorten
+from bigzoo._hdf5 import check_hdf5, is_legacy_model
+from bigzoo._weight_files import load_weights
 from bigzoo.deploy._archive import check_archive
 from bigzoo.deploy._class_names import check_model
 from bigzoo.deploy._config import TRUST
-from bigzoo.deploy._files import missing_file, shorten, to_path
-from bigzoo.deploy._hdf5 import check_hdf5, is_legacy_model
+from bigzoo.deploy._files import missing_file, to_path
 from bigzoo.deploy._save import image_size
-from bigzoo.deploy._weights import load_weights
 
 
 def load(path: Any, model: keras.Model | None = None, trust: bool = False) -> keras.Model:

@@ -21,12 +21,17 @@ FORMS = {
 
 
 def configurations() -> dict[str, tuple[str, dict]]:
-    """Label -> (name of the model, arguments): every registered model in every variant."""
+    """Label -> (name of the model, arguments): every registered model.
+
+    In every variant, or, where the tiny configuration is a variant of its own, in that one: the
+    others differ from it in sizes alone.
+    """
     found = {}
     for name, entry in REGISTRY.items():
-        for variant in entry.variants:
+        variants = () if "variant" in entry.tiny else entry.variants
+        for variant in variants:
             found[f"{name}/{variant}"] = name, {**entry.tiny, "variant": variant}
-        if not entry.variants:
+        if not variants:
             found[name] = name, dict(entry.tiny)
     return found
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import keras
 
-from bigzoo.deploy._files import shorten
-from bigzoo.deploy._hdf5 import check_hdf5, is_legacy_model, layer_names
+from bigzoo._errors import shorten
+from bigzoo._hdf5 import check_hdf5, is_legacy_model, layer_names
 
 _MOST_LINES = 8
 # State of a training, not of the model: files have it or not, and the model can do without.
@@ -18,14 +18,15 @@ _TRAINING = "optimizer/"
 Shapes = dict[str, tuple[int, ...]]
 
 
-def load_weights(file: Path, model: keras.Model) -> None:
+def load_weights(file: Path, model: keras.Model, name: str | None = None) -> None:
     """Load `file` into `model`, which stays as it was if they don't fit or loading fails.
 
     Keras fills a model layer by layer and stops at the first that doesn't fit; weights in the file
     that the model has no layer for it leaves out without a word. So both sides are compared first:
     the model's own weights, written to a temporary file, say what Keras will look for.
+    `name` is what errors call the file, where it is a part of another.
     """
-    what = repr(str(file))
+    what = repr(name or str(file))
     theirs = check_hdf5(file, file.stat().st_size, what)
     if is_legacy_model(file):
         fix = "Rename it to .h5 and use `bz.load(path, trust=True)`."
