@@ -19,10 +19,12 @@ _FUNCTIONS = {
     "compile": "bigzoo.train",
     "find_batch_size": "bigzoo.train",
     "find_learning_rate": "bigzoo.train",
+    "finetune": "bigzoo.train",
     "fit": "bigzoo.train",
     "precision": "bigzoo.train",
     "set_seed": "bigzoo.train",
     "solve": "bigzoo.train",
+    "generate": "bigzoo.deploy",
     "load": "bigzoo.deploy",
     "predict_images": "bigzoo.deploy",
     "prefetch": "bigzoo.weights",
@@ -31,12 +33,13 @@ _FUNCTIONS = {
 
 if TYPE_CHECKING:
     from bigzoo import data, deploy, layers, models, plot, train, weights
-    from bigzoo.deploy import load, predict_images, save
+    from bigzoo.deploy import generate, load, predict_images, save
     from bigzoo.train import (
         check,
         compile,
         find_batch_size,
         find_learning_rate,
+        finetune,
         fit,
         precision,
         set_seed,
@@ -52,7 +55,9 @@ __all__ = [
     "deploy",
     "find_batch_size",
     "find_learning_rate",
+    "finetune",
     "fit",
+    "generate",
     "layers",
     "load",
     "models",

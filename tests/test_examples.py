@@ -39,6 +39,13 @@ BAD = [
     ("cat_dog", ["--classify", "lost.jpg"], "there is no file 'lost.jpg'"),
     ("cat_dog", ["--model", "lost.keras"], "there is no file 'lost.keras'"),
     ("cat_dog", ["--small", "--data", "."], "--small: it is for --data drawn only"),
+    ("gpt_generate", ["--text", "lost.txt"], "there is no file 'lost.txt'"),
+    ("gpt_generate", ["--epochs", "0"], "'0' is not a whole number above 0"),
+    ("gpt_generate", ["--width", "30"], "30 is no multiple of 4"),
+    ("gpt_generate", ["--prompt", "a" * 64], "--prompt: use 1 to 63 letters"),
+    ("gpt_generate", ["--temperature", "-1"], "-1.0 is no number of at least 0"),
+    ("gpt_generate", ["--learning-rate", "0"], "0.0 is not in (0, 1]"),
+    ("gpt_generate", ["--seed", "-3"], "-3 is negative; use 0 or more"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Data in: arrays, tables, HDF5 files and image folders become `Batches`; splits and scaling."""
+"""Data in: arrays, tables, HDF5 files, images and texts become `Batches`; splits and scaling."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ _NAMES = {
     "ImageReport": "_image_report",
     "Normalizer": "_normalize",
     "PET_NAMES": "_pets",
+    "REVIEW_NAMES": "_reviews",
     "TableEncoder": "_encoder",
+    "TextBatches": "_text_batches",
     "arrays": "_arrays",
     "cats_vs_dogs": "_download",
     "csv": "_csv",
     "drawn_pets": "_pets",
+    "drawn_reviews": "_reviews",
     "h5": "_h5",
     "images": "_images",
     "linear": "_linear",
     "normalize": "_normalize",
     "split": "_split",
+    "text_csv": "_text_sources",
+    "text_folder": "_text_sources",
+    "text_windows": "_text_windows",
 }
 
 if TYPE_CHECKING:
@@ -39,10 +45,15 @@ if TYPE_CHECKING:
     from bigzoo.data._linear import linear
     from bigzoo.data._normalize import Normalizer, normalize
     from bigzoo.data._pets import PET_NAMES, drawn_pets
+    from bigzoo.data._reviews import REVIEW_NAMES, drawn_reviews
     from bigzoo.data._split import split
+    from bigzoo.data._text_batches import TextBatches
+    from bigzoo.data._text_sources import text_csv, text_folder
+    from bigzoo.data._text_windows import text_windows
 
 __all__ = [
     "PET_NAMES",
+    "REVIEW_NAMES",
     "Augment",
     "Batches",
     "ImageBatches",
@@ -50,26 +61,34 @@ __all__ = [
     "ImageReport",
     "Normalizer",
     "TableEncoder",
+    "TextBatches",
     "arrays",
     "cats_vs_dogs",
     "csv",
     "drawn_pets",
+    "drawn_reviews",
     "h5",
     "images",
     "linear",
     "normalize",
     "split",
+    "text",
+    "text_csv",
+    "text_folder",
+    "text_windows",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "text":
+        return importlib.import_module("bigzoo.data.text")
     if name in _NAMES:
         value = getattr(importlib.import_module(f"bigzoo.data.{_NAMES[name]}"), name)
         globals()[name] = value
         return value
     from bigzoo._errors import no_attribute
 
-    raise no_attribute(__name__, name, _NAMES)
+    raise no_attribute(__name__, name, __all__)
 
 
 def __dir__() -> list[str]:

@@ -138,7 +138,7 @@ class Batches(keras.utils.PyDataset):
         index = check_int("index", index, 0, len(self) - 1)
         start = index * self.batch_size
         rows = self.order(epoch)[start : start + self.batch_size]
-        x = tree_map(lambda source: _read(source, rows), self.x)
+        x = self._inputs(rows)
         if self.y is None:
             return (self._augmented(x, None, epoch, index)[0],)
         y = tree_map(lambda source: _read(source, rows), self.y)
@@ -244,13 +244,17 @@ class Batches(keras.utils.PyDataset):
         if self.class_names is not None:
             settings.append(f"class_names={self.class_names}")
         label = f"{self.name!r}, " if self.name else ""
-        return f"Batches({label}{self.num_samples} samples, {', '.join(parts + settings)})"
+        shown = ", ".join(parts + settings)
+        return f"{type(self).__name__}({label}{self.num_samples} samples, {shown})"
 
     # === Details ===
 
     def _parts(self) -> list[tuple[str, Any]]:
         parts = [("x", self.x), ("y", self.y), ("sample_weight", self.sample_weight)]
         return [(name, part) for name, part in parts if part is not None]
+
+    def _inputs(self, rows: np.ndarray) -> Any:
+        return tree_map(lambda source: _read(source, rows), self.x)
 
     def _augmented(self, x: Any, y: Any, epoch: int, index: int) -> tuple[Any, Any]:
         if self.augment is None:

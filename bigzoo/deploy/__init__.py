@@ -4,12 +4,21 @@ from typing import Any
 
 from bigzoo._errors import no_attribute
 from bigzoo._image_io import UnreadableImage
+from bigzoo.deploy._generate import generate
 from bigzoo.deploy._load import load
 from bigzoo.deploy._predict_images import predict_images
 from bigzoo.deploy._predictions import Prediction, Predictions
 from bigzoo.deploy._save import save
 
-__all__ = ["Prediction", "Predictions", "UnreadableImage", "load", "predict_images", "save"]
+__all__ = [
+    "Prediction",
+    "Predictions",
+    "UnreadableImage",
+    "generate",
+    "load",
+    "predict_images",
+    "save",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,11 +11,14 @@ _MODULES = {
     "BigzooWarning": "bigzoo.train._check",
     "Finding": "bigzoo.train._check",
     "Report": "bigzoo.train._check",
+    "Stage": "bigzoo.train._stages",
     "check": "bigzoo.train._check",
     "compile": "bigzoo.train._compile",
     "find_batch_size": "bigzoo.train._finders",
     "find_learning_rate": "bigzoo.train._finders",
+    "finetune": "bigzoo.train._finetune",
     "fit": "bigzoo.train._fit",
+    "merge_lora": "bigzoo.train._lora",
     "precision": "bigzoo.train._precision",
     "set_seed": "bigzoo.train._seed",
     "solve": "bigzoo.train._solve",
@@ -26,21 +29,27 @@ if TYPE_CHECKING:
     from bigzoo.train._check import BigzooWarning, Finding, Report, check
     from bigzoo.train._compile import compile
     from bigzoo.train._finders import find_batch_size, find_learning_rate
+    from bigzoo.train._finetune import finetune
     from bigzoo.train._fit import fit
+    from bigzoo.train._lora import merge_lora
     from bigzoo.train._precision import precision
     from bigzoo.train._schedule import warmup_cosine
     from bigzoo.train._seed import set_seed
     from bigzoo.train._solve import solve
+    from bigzoo.train._stages import Stage
 
 __all__ = [
     "BigzooWarning",
     "Finding",
     "Report",
+    "Stage",
     "check",
     "compile",
     "find_batch_size",
     "find_learning_rate",
+    "finetune",
     "fit",
+    "merge_lora",
     "precision",
     "set_seed",
     "solve",

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bigzoo.data import TextBatches
 from bigzoo.train._check_form import from_lists, not_an_array
 from bigzoo.train._report import Finding, error
 
@@ -47,6 +48,8 @@ class View:
     y: Any = None
     weight: Any = None
     stored_x: Any = None  # all rows, where they are in memory
+    token_range: tuple[int, int] | None = None  # of all rows, where these are texts
+    pad_id: int = 0  # the token that fills texts up
     num_samples: int | None = None
     y_rows: tuple[int, ...] = ()  # rows of each array of labels, where these are arrays
     num_batches: float | None = None  # math.inf for a dataset without an end
@@ -124,10 +127,15 @@ def spread(array: np.ndarray, rows: int) -> np.ndarray:
     """At most `rows` rows, evenly spaced over the whole array, in order."""
     if len(array) <= rows:
         return array
-    return array[np.linspace(0, len(array) - 1, rows).astype(np.int64)]
+    return array[_even(len(array), rows)]
 
 
-def row_limit(array: np.ndarray, limits: Limits) -> int:
+def _even(count: int, rows: int) -> np.ndarray:
+    """At most `rows` numbers of rows out of `count`, evenly spaced."""
+    return np.linspace(0, count - 1, min(rows, count)).astype(np.int64)
+
+
+def row_limit(array: Any, limits: Limits) -> int:
     elements = math.prod(array.shape[1:]) or 1
     return max(16, limits.elements // elements)
 
@@ -189,6 +197,10 @@ def _look_at_batches(data: Any, limits: Limits) -> View:
     view.shuffled = bool(data.shuffle)
     if _in_memory(data.x):
         view.stored_x = data.x
+    if isinstance(data, TextBatches):
+        # Batches of texts differ in length, so that they can't be put together as they come.
+        view.token_range, view.pad_id = data.token_range, int(data.encoder.pad_id)
+        view.x = _map(lambda leaf: leaf[_even(len(leaf), row_limit(leaf, limits))], data.x)
     if data.y is not None and _in_memory(data.y):
         _take_labels(view, data.y, data.sample_weight, limits)
     return view

@@ -12,10 +12,12 @@ from bigzoo.train._check_data import Limits, View, leaves
 from bigzoo.train._check_entry import entries
 from bigzoo.train._check_form import samples_in_list
 from bigzoo.train._check_labels import shape_text
+from bigzoo.train._check_tokens import MASK_INPUTS, check_padding, check_sequence, check_tokens
 from bigzoo.train._report import Finding, error, warning
 
 _SCALES = 100  # ratio of the largest to the smallest scale of a feature that slows descent down
 _STANDARDISED = 10  # the largest value of standardised pixels
+_SCANNED = 2**26  # bytes of integers that are looked at as a whole
 _LARGE = 100  # scale of a typical feature from which the usual first steps overshoot
 
 
@@ -31,6 +33,8 @@ class InputView:
     shape: tuple[int | None, ...] | None  # what the model takes
     dtype: str | None
     batch: tuple[int, ...] = ()  # shape of the first batch, where `x` comes from a dataset
+    token_range: tuple[int, int] | None = None  # of all rows, where these are texts
+    pad_id: int = 0
 
 
 def inputs(model: keras.Model, view: View, role: str) -> tuple[list[InputView], list[Finding]]:
@@ -64,6 +68,9 @@ def inputs(model: keras.Model, view: View, role: str) -> tuple[list[InputView], 
         return [], [_wrong_number(found, names, view, where)]
     made = zip(tensors, labels, found, stored, strict=True)
     views = [_view(t, label, i, x, s) for i, (t, label, x, s) in enumerate(made) if x is not None]
+    if view.token_range is not None:
+        known: dict[str, Any] = {"token_range": view.token_range, "pad_id": view.pad_id}
+        views = [one if one.name in MASK_INPUTS else replace(one, **known) for one in views]
     if view.kind not in ("arrays", "one-shot") and view.batch_size is not None:
         rows = view.batch_size
         views = [replace(one, batch=(rows, *one.x.shape[1:])) for one in views]
@@ -107,8 +114,9 @@ def check_inputs(
         found = _check_type(view) or _check_shape(view)
         if not found:
             found = _check_finite(view, limits)
-        if not found and not role:  # the scale of validation data is that of the training data
-            found = _check_values(model, view)
+        if not found:
+            # The scale of validation data is that of the training data; texts may be longer.
+            found = _check_tokens(model, view) if role else _check_values(model, view)
         findings += found
     return findings
 
@@ -221,32 +229,35 @@ def _check_finite(view: InputView, limits: Limits) -> list[Finding]:
 def _check_values(model: keras.Model, view: InputView) -> list[Finding]:
     if view.dtype == "string" or view.x.dtype.kind not in "buif":
         return []
+    found = _check_tokens(model, view)
+    if found or view.name in MASK_INPUTS:
+        return found
     if len(view.x) > 1 and bool((view.x == view.x[:1]).all()):
         got = f"{len(view.x)} rows that are all the same"
         fix = "look at how x was read"
         return [warning("constant-features", view.where, got, "rows that differ", fix)]
     marks = entries(model, view.index) if view.shape is not None else {"unknown"}
-    found = _tokens(view, marks)
-    if found:
-        return found
     if view.x.ndim == 4 or (view.x.ndim == 3 and view.x.shape[1] == view.x.shape[2]):
         return _pixels(view, marks)
     return _features(view, marks)
 
 
-def _tokens(view: InputView, marks: set[Any]) -> list[Finding]:
-    sizes = [mark[1] for mark in marks if isinstance(mark, tuple) and mark[0] == "embedding"]
-    if not sizes:
+def _check_tokens(model: keras.Model, view: InputView) -> list[Finding]:
+    if view.shape is None or view.x.ndim > 2 or view.x.dtype.kind not in "buif":
         return []
-    low, high = float(view.x.min()), float(view.x.max())
-    if low >= 0 and high < min(sizes):
-        return []
-    expected = f"integers from 0 to {min(sizes) - 1}, for an Embedding of {min(sizes)} rows"
-    fix = f"keras.layers.Embedding({int(high) + 1}, ...)"
-    if low < 0:
-        fix = "x = np.maximum(x, 0)  # where negative numbers stand for padding"
-    got = f"tokens from {low:g} to {high:g}"
-    return [error("token-range", view.where, got, expected, fix)]
+    marks = entries(model, view.index)
+    found = check_tokens(view.x, view.where, marks, _token_range(view, marks))
+    found += check_sequence(model, view.index, view.x, view.where)
+    return found + check_padding(view.name, view.x, view.where, marks, view.pad_id)
+
+
+def _token_range(view: InputView, marks: set[Any]) -> tuple[int, int] | None:
+    """The smallest and the largest number of all rows, where that costs little."""
+    rows = view.stored
+    if view.token_range is not None or rows is None or rows.dtype.kind not in "iu":
+        return view.token_range
+    embeds = any(isinstance(mark, tuple) and mark[0] == "embedding" for mark in marks)
+    return (int(rows.min()), int(rows.max())) if embeds and rows.nbytes <= _SCANNED else None
 
 
 def _pixels(view: InputView, marks: set[Any]) -> list[Finding]:

@@ -198,6 +198,8 @@ def _implied(info: OutputInfo, y: np.ndarray | None) -> LossInfo | None:
         name = "categorical_crossentropy" if one_hot else "sparse_categorical_crossentropy"
     elif info.kind == "sigmoid":
         name = "binary_crossentropy"
+    elif info.logits:
+        name = "sparse_categorical_crossentropy"
     else:
         return None
-    return LossInfo(_KINDS[name], name, implied=True)
+    return LossInfo(_KINDS[name], name, info.logits, implied=True)

@@ -49,6 +49,7 @@ def compile(
     | sigmoid, 1 unit | binary (default) | binary_crossentropy | accuracy |
     | sigmoid, n units | multilabel (default) | binary_crossentropy | binary_accuracy, auc |
     | linear | regression (default) | mse | mae |
+    | logits of tokens | multiclass (default) | the same with `from_logits=True` | as above |
     | linear | multiclass, binary, multilabel | the same with `from_logits=True` | as above |
 
     The default optimizer is AdamW for networks with convolutions (learning rate 0.002 with

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from bigzoo.data import Batches
+from bigzoo.data import Batches, TextBatches
 from bigzoo.data._rows import leaves, tree_map
 from bigzoo.train._arrays import class_weights, count_bytes, count_rows, to_float_type
 
@@ -200,7 +200,12 @@ class Feed:
             return pipelines.array_dataset(data, self._row_plan, steps, size)
         grows = bool(getattr(getattr(source, "augment", None), "grows", False))
         return pipelines.stream_dataset(
-            self.first_batch(), self._batch_plan, self.read, steps, any_size=grows
+            self.first_batch(),
+            self._batch_plan,
+            self.read,
+            steps,
+            any_size=grows,
+            any_length=isinstance(source, TextBatches),
         )
 
     def _batch_plan(self) -> np.ndarray:

@@ -59,6 +59,7 @@ def stream_dataset(
     read: Callable[[int, int], Any],
     steps: int,
     any_size: bool = False,
+    any_length: bool = False,
 ) -> tf.data.Dataset:
     """Batches computed by a Python function, ahead of the training step and in order.
 
@@ -68,9 +69,16 @@ def stream_dataset(
         read: Gives a batch in the structure of `first`.
         steps: Batches in an epoch.
         any_size: Whether images, arrays of rank 4, may change their height and width.
+        any_length: Whether the inputs, arrays of rank 2, may change their length.
     """
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(first)]
     types = [tf.as_dtype(leaf.dtype) for leaf in leaves]
+    inputs = len(tf.nest.flatten(first[0]))
+
+    def sides(place: int, leaf: np.ndarray) -> list[int | None]:
+        if (any_size and leaf.ndim == 4) or (any_length and leaf.ndim == 2 and place < inputs):
+            return [None] * min(2, leaf.ndim - 1)
+        return list(leaf.shape[1:3])
 
     def read_flat(numbers: np.ndarray) -> list[np.ndarray]:
         batch = read(int(numbers[0]), int(numbers[1]))
@@ -87,9 +95,9 @@ def stream_dataset(
         def compute(step: tf.Tensor) -> Any:
             flat = tf.numpy_function(read_flat, [numbers[step]], types, stateful=True)
             shaped = []
-            for tensor, leaf in zip(flat, leaves, strict=True):
-                sides = [None, None] if any_size and leaf.ndim == 4 else leaf.shape[1:3]
-                shaped.append(tf.ensure_shape(tensor, [None, *sides, *leaf.shape[3:]]))
+            for place, (tensor, leaf) in enumerate(zip(flat, leaves, strict=True)):
+                shape = [None, *sides(place, leaf), *leaf.shape[3:]]
+                shaped.append(tf.ensure_shape(tensor, shape))
             return tf.nest.pack_sequence_as(first, shaped)
 
         return tf.data.Dataset.range(steps).map(

@@ -77,6 +77,8 @@ def _sigmoid(info: OutputInfo, task: str | None) -> Choice:
 
 
 def _linear(info: OutputInfo, task: str | None) -> Choice:
+    if task is None and info.logits:
+        task = "multiclass"
     if task in (None, "regression"):
         return _regression()
     few = info.units == 1

