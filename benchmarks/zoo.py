@@ -129,7 +129,14 @@ def torch_steps(case: str, arm: str, batches: int) -> tuple[Callable, Callable]:
     if case == "bert":
         from transformers import BertConfig, BertForSequenceClassification
 
-        config = BertConfig(VOCABULARY, 384, 6, 12, 1536, num_labels=CLASSES)
+        config = BertConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=12,
+            intermediate_size=1536,
+            num_labels=CLASSES,
+        )
         make = lambda: BertForSequenceClassification(config)  # noqa: E731
         x = x.long()
         mask = torch.ones(BATCH[case], LENGTH, dtype=torch.long)

@@ -46,6 +46,14 @@ BAD = [
     ("gpt_generate", ["--temperature", "-1"], "-1.0 is no number of at least 0"),
     ("gpt_generate", ["--learning-rate", "0"], "0.0 is not in (0, 1]"),
     ("gpt_generate", ["--seed", "-3"], "-3 is negative; use 0 or more"),
+    ("transfer_cat_dog", ["--data", "no/such"], "'no/such' is no folder; give drawn, download"),
+    ("transfer_cat_dog", ["--weights", "lost.pth"], "there is no file 'lost.pth'"),
+    ("transfer_cat_dog", ["--image-size", "16"], "16 is too small; use at least 32"),
+    ("transfer_cat_dog", ["--epochs", "-1"], "-1 is negative; use 0 or more"),
+    ("transfer_cat_dog", ["--small", "--data", "."], "--small: it is for --data drawn only"),
+    ("vit_photos", ["--image-size", "60"], "60 is no multiple of 8"),
+    ("vit_photos", ["--data", "lost"], "'lost' is no folder; give drawn or a folder"),
+    ("vit_photos", ["--seed", "-1"], "-1 is negative; use 0 or more"),
 ]
 
 

@@ -15,8 +15,8 @@ _THINGS = {
     "hotel": ("room", "breakfast", "service", "bed", "view", "pool", "location"),
     "restaurant": ("soup", "service", "menu", "dessert", "wine list", "bread", "kitchen"),
     "phone": ("screen", "battery", "camera", "keyboard", "speaker", "software", "case"),
-    "album": ("singing", "sound", "first song", "drumming", "cover", "lyrics", "mixing"),
-    "game": ("story", "graphics", "music", "control", "ending", "tutorial", "multiplayer mode"),
+    "album": ("singing", "sound", "first song", "drumming", "cover", "melody", "mixing"),
+    "game": ("story", "artwork", "music", "control", "ending", "tutorial", "multiplayer mode"),
 }
 # Common words first, rare ones last: they are drawn with falling probability.
 _GOOD = (

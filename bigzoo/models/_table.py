@@ -10,7 +10,7 @@ from typing import Any
 from bigzoo._errors import check_choice
 from bigzoo.models._registry import REGISTRY, Entry
 
-_HEADER = ("name", "task", "variants", "parameters", "paper")
+_HEADER = ("name", "variant", "parameters", "task", "paper")
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,15 @@ class ModelRow:
     paper: str
     licence: str
 
-    def cells(self) -> tuple[str, ...]:
-        """The row as text, one string per column."""
-        counts = " / ".join(f"{count:,}" for count in self.parameters.values())
-        variants = " / ".join(self.variants) or "-"
-        return self.name, ", ".join(self.tasks), variants, counts, self.paper
+    def lines(self) -> list[tuple[str, ...]]:
+        """The row as text, a line for each variant, one string per column."""
+        counts = self.parameters or {"": None}
+        lines = [
+            ("", variant or "-", "as asked for" if count is None else f"{count:,}", "", "")
+            for variant, count in counts.items()
+        ]
+        lines[0] = (self.name, *lines[0][1:3], ", ".join(self.tasks), self.paper)
+        return lines
 
 
 class ModelTable(Sequence[ModelRow]):
@@ -58,14 +62,14 @@ class ModelTable(Sequence[ModelRow]):
         return tuple(row.name for row in self._rows)
 
     def __repr__(self) -> str:
-        lines = [_HEADER, *(row.cells() for row in self._rows)]
+        lines = [_HEADER, *(line for row in self._rows for line in row.lines())]
         widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
         texts = [_line(line, widths) for line in lines]
         return "\n".join([texts[0], "  ".join("-" * width for width in widths), *texts[1:]])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in _HEADER)
-        body = "".join(_html_row(row.cells()) for row in self._rows)
+        body = "".join(_html_row(line) for row in self._rows for line in row.lines())
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
@@ -73,21 +77,22 @@ def list_models(task: str | None = None) -> ModelTable:
     """The models of the zoo, with their number of parameters at the default sizes.
 
     Args:
-        task: Only models for this task: "regression", "classification" or
-            "image-classification"; None for all.
+        task: Only models for this task, such as "image-classification"; None for all. An error
+            lists them.
 
     Returns:
         A table that prints itself; iterate over it, or index it by position or name, for rows
-        with `name`, `tasks`, `variants`, `parameters` (a dict by variant), `paper`, `licence`.
+        with `name`, `tasks`, `variants`, `parameters` (trainable ones, a dict by variant),
+        `paper`, `licence`.
 
     Raises:
         ValueError: if `task` is unknown.
 
     Example:
-        >>> bz.models.list_models().names
-        ('linear_regression', 'logistic_regression', 'mlp', 'cnn')
-        >>> bz.models.list_models("regression")["mlp"].parameters
-        {'': 650951}
+        >>> bz.models.list_models()["resnet"].parameters["50"]
+        25557032
+        >>> bz.models.list_models("regression").names
+        ('linear_regression', 'mlp', 'rnn')
     """
     entries: list[Entry] = list(REGISTRY.values())
     if task is not None:
@@ -115,6 +120,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 def _html_row(cells: Sequence[str]) -> str:
     *first, paper = cells
     columns = "".join(f"<td>{html.escape(cell)}</td>" for cell in first)
+    if not paper:  # a further variant of the model above
+        return f"<tr>{columns}<td></td></tr>"
     text, _, address = paper.rpartition(", ")
     link = f'<a href="{html.escape(address)}">{html.escape(text or address)}</a>'
     return f"<tr>{columns}<td>{link}</td></tr>"

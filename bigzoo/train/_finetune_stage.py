@@ -231,9 +231,10 @@ def _factors(run: Run, plan: Plan, model: keras.Model) -> list[float]:
 def _describe(run: Run, plan: Plan, work: _Work, number: int, count: int) -> str:
     trained = _size(work.model.trainable_weights)
     total = _size(run.model.weights)
+    plural = "s" * (plan.stage.epochs > 1)
     what = "head" if plan.is_head_only else f"head and {_names(plan)}"
     return (
-        f"bigzoo.finetune: stage {number} of {count}, {plan.stage.epochs} epochs: {what}, "
+        f"bigzoo.finetune: stage {number} of {count}, {plan.stage.epochs} epoch{plural}: {what}, "
         f"{trained:,} of {total:,} parameters, learning rate {plan.learning_rate:.3g}{work.note}"
     )
 

@@ -198,6 +198,8 @@ def _batches(source: Any) -> Iterator[tuple[Any, ...]]:
     """All rows in stored order."""
     if not isinstance(source, InMemory):
         plain = source.replace(shuffle=False)
+        if not np.array_equal(plain.order(0), np.arange(plain.num_samples)):
+            raise NotStorable(f"{type(source).__name__} doesn't come in stored order")
         for index in range(len(plain)):
             yield plain.batch(0, index)
         return
@@ -215,4 +217,7 @@ def _as_numpy(values: Any) -> np.ndarray:
 def _join(parts: Sequence[Any]) -> Any:
     if parts[0] is None:
         return None
+    shapes = {tuple(np.shape(leaf)[1:] for leaf in keras.tree.flatten(part)) for part in parts}
+    if len(shapes) > 1:
+        raise NotStorable("the batches have rows of different lengths")
     return tree_map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from html.parser import HTMLParser
 
 import keras
@@ -11,14 +12,22 @@ import pytest
 from bigzoo import models
 from bigzoo.models._registry import REGISTRY, Entry, index
 
-FORMS = [(name, variant) for name, entry in REGISTRY.items() for variant in entry.parameters]
+# Those above are held against published numbers in the tests of their families.
+MOST_PARAMETERS = 30e6
+FORMS = [
+    (name, variant)
+    for name, entry in REGISTRY.items()
+    for variant, count in entry.parameters.items()
+    if count < MOST_PARAMETERS
+]
 
 
 @pytest.mark.parametrize(("name", "variant"), FORMS)
 def test_stored_number_of_parameters_is_the_models(name, variant):
     model = REGISTRY[name].function()(**({"variant": variant} if variant else {}))
     assert isinstance(model, keras.Model)
-    assert model.count_params() == REGISTRY[name].parameters[variant]
+    trainable = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+    assert trainable == REGISTRY[name].parameters[variant]
 
 
 def test_every_public_model_is_registered():
@@ -41,8 +50,10 @@ def test_entries_are_complete(name):
     assert entry.licence == "Apache-2.0"
     assert set(entry.tiny) <= set(signature.parameters)
     assert ("variant" in signature.parameters) == bool(entry.variants)
+    assert entry.parameters or name == "pretrained"  # whose numbers are another library's
     if entry.variants:
-        assert signature.parameters["variant"].default in entry.variants
+        # None: the checkpoint's, or a default that the docstring names.
+        assert signature.parameters["variant"].default in (None, *entry.variants)
 
 
 def test_a_name_registered_twice_is_an_error():
@@ -66,18 +77,23 @@ def test_table_is_a_sequence_of_rows():
 
 
 def test_table_can_be_filtered_by_task():
-    assert models.list_models("image-classification").names == ("cnn",)
+    assert models.list_models("masked-lm").names == ("bert",)
+    assert "cnn" in models.list_models("image-classification").names
     assert "cnn" not in models.list_models("regression").names
+
+
+LINES = sum(max(1, len(entry.parameters)) for entry in REGISTRY.values())
 
 
 def test_table_prints_in_columns():
     lines = repr(models.list_models()).splitlines()
-    assert len(lines) == 2 + len(REGISTRY)
-    assert lines[0].split() == ["name", "task", "variants", "parameters", "paper"]
+    assert len(lines) == 2 + LINES
+    assert lines[0].split() == ["name", "variant", "parameters", "task", "paper"]
     assert set(lines[1]) == {"-", " "}
     start = lines[0].index("parameters")
     assert [line[start - 2 : start] for line in lines] == ["  "] * len(lines)
-    assert lines[-2][start:].startswith("650,951 ")
+    assert [line[start:].split()[0] for line in lines if line.startswith("mlp ")] == ["650,951"]
+    assert max(map(len, lines)) < 200
 
 
 def test_a_row_is_changed_without_changing_the_registry():
@@ -103,7 +119,7 @@ def test_table_as_html():
     parser = _Cells()
     parser.feed(models.list_models()._repr_html_())
     assert parser.open == []
-    assert parser.count["td"] == 5 * len(REGISTRY)
+    assert parser.count["td"] == 5 * LINES
     assert len(parser.links) == len(REGISTRY)
     assert all(link.startswith("https://") for link in parser.links)
 

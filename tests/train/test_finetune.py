@@ -81,6 +81,13 @@ def with_attention(dropout=0.0):
     return keras.Model(ids, keras.layers.Dense(2, "softmax", name="predictions")(x))
 
 
+def words(pooled):
+    ids = keras.Input((None,), dtype="int32", name="token_ids")
+    x = keras.layers.Embedding(11, 8, name="token_embedding")(ids)
+    x = keras.layers.GlobalAveragePooling1D(name="pool")(x) if pooled else x
+    return keras.Model(ids, keras.layers.Dense(2, "softmax", name="predictions")(x))
+
+
 def pretend_trained(model):
     """Moving statistics that a single batch would change visibly."""
     rng = np.random.default_rng(3)
@@ -302,7 +309,7 @@ def test_auto_stores_what_can_be_stored(monkeypatch):
     def fake_fit(model, *data, **settings):
         found.append(model)
         history = keras.callbacks.History()
-        history.interrupted = None
+        history.epoch, history.interrupted = [], None
         return history
 
     monkeypatch.setattr("bigzoo.train._finetune_stage.fit", fake_fit)
@@ -322,6 +329,12 @@ def test_auto_stores_what_can_be_stored(monkeypatch):
     assert is_stored(nested(), X[:, :8, :8], Y, validation_data=(X_VAL[:, :8, :8], Y_VAL))
     assert not is_stored(with_attention(dropout=0.1), TEXT_X, Y)
     assert is_stored(with_attention(), TEXT_X, Y)
+    texts, labels = ["a b", "a b c d e"] * 4, [0, 1] * 4
+    tok = bz.data.text.Tokenizer.train(texts)
+    settings = {"tokenizer": tok, "inputs": "token_ids", "buckets": (3, 6), "batch_size": 1}
+    batches = bz.data.text.TextBatches(texts, labels, **settings)
+    assert is_stored(words(pooled=True), batches)
+    assert not is_stored(words(pooled=False), batches)  # features of different lengths
     monkeypatch.setattr("bigzoo.train._stored_features.available_bytes", lambda: 100)
     assert not is_stored(small_cnn(), X, Y)
     assert is_stored(small_cnn(), X, Y, cache_features=True)
