@@ -27,7 +27,7 @@ class ModelRow:
     def lines(self) -> list[tuple[str, ...]]:
         """The row as text, a line for each variant, one string per column."""
         counts = self.parameters or {"": None}
-        lines = [
+        lines: list[tuple[str, ...]] = [
             ("", variant or "-", "as asked for" if count is None else f"{count:,}", "", "")
             for variant, count in counts.items()
         ]

@@ -206,7 +206,7 @@ def _draw(ax: Any, weights: np.ndarray, names: list[str] | None) -> None:
         return
     step = -(-len(names) // _MOST_NAMES)
     ticks, shown = np.arange(len(names))[::step], names[::step]
-    size = 10.0 if len(names) <= 12 else 8.0 if len(names) <= 25 else 6.0
+    size = 10.0 if len(names) <= 12 else 8.0 if len(names) <= 25 else 7.0
     turned = {"rotation": 90} if max(map(len, shown)) > 2 else {}
     # Tokens such as "$x$" are no formulas.
     ax.set_xticks(ticks, shown, fontsize=size, parse_math=False, **turned)
