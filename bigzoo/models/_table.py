@@ -26,10 +26,10 @@ class ModelRow:
 
     def lines(self) -> list[tuple[str, ...]]:
         """The row as text, a line for each variant, one string per column."""
-        counts = self.parameters or {"": None}
+        counts = {variant: f"{count:,}" for variant, count in self.parameters.items()}
         lines: list[tuple[str, ...]] = [
-            ("", variant or "-", "as asked for" if count is None else f"{count:,}", "", "")
-            for variant, count in counts.items()
+            ("", variant or "-", count, "", "")
+            for variant, count in (counts or {"": "as asked for"}).items()
         ]
         lines[0] = (self.name, *lines[0][1:3], ", ".join(self.tasks), self.paper)
         return lines

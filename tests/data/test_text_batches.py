@@ -185,10 +185,10 @@ def classifier():
 
 def test_fit_and_exact_resume(tmp_path):
     batches = make(shuffle=True, inputs="token_ids", batch_size=24, buckets=(16, 64))
-    train, val = bz.data.split(batches.select(np.flatnonzero(batches.lengths <= 64)))
+    train = batches.select(np.flatnonzero(batches.lengths <= 64)).take(120).replace(shuffle=True)
     assert {x.shape[1] for x, _ in train} == {16, 64}
     whole = classifier()
-    bz.fit(whole, train, validation_data=val, epochs=2, verbose=0)
+    bz.fit(whole, train, epochs=2, verbose=0)
 
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -196,7 +196,7 @@ def test_fit_and_exact_resume(tmp_path):
                 raise KeyboardInterrupt
 
     parts = classifier()
-    options = {"validation_data": val, "epochs": 2, "verbose": 0, "resume": tmp_path}
+    options = {"epochs": 2, "verbose": 0, "resume": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         bz.fit(parts, train, callbacks=[Stop()], **options)
     again = classifier()

@@ -45,8 +45,7 @@ def test_defaults():
     ]
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("variant", ["lstm", "gru", "tiny"])
+@pytest.mark.parametrize(("variant", "bidirectional"), [("lstm", True), ("gru", False)])
 def test_padding_changes_nothing(variant, bidirectional):
     model = rnn(
         variant, vocab_size=50, bidirectional=bidirectional, classifier_activation=None,
