@@ -10,8 +10,8 @@ still predicts the same, and classifies the files given with `--classify`.
 
 Run:      python examples/transfer_cat_dog.py --data download
 Hardware: 2 CPU cores, 3 GB of memory
-Expected: about 1,000 photos of 224 pixels: at least 97% held out (measured: 98% to 99%); without
-          fine-tuning the same, in half a minute. Drawn: at least 90%
+Expected: 1,003 photos of 224 pixels, 803 of them to learn from: at least 97% held out (measured:
+          99.0% after the new last layer, and after fine-tuning); drawn: at least 90% (100%)
 """
 
 from __future__ import annotations

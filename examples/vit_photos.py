@@ -9,8 +9,9 @@ again, and checks that it still predicts the same.
 
 Run:      python examples/vit_photos.py
 Hardware: 2 CPU cores
-Expected: drawn: EXPECTED_DRAWN; 1,003 photos of
-          cats and dogs, 803 of them to learn from: 60% to 68% held out (always "cat" gives 50%)
+Expected: drawn: at least 75% held out (measured: 79.2%), in a few minutes; 1,003 photos of cats
+          and dogs, 803 of them to learn from: about 65% held out (measured: 66.0%), where the
+          pretrained network of transfer_cat_dog.py reaches 99%
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Recipe(NamedTuple):
 # The recipe for each kind of data; --image-size and --epochs win.
 RECIPES = {
     "drawn": Recipe(48, 10, samples=6000, goal=0.75),
-    "photos": Recipe(64, 60),
+    "photos": Recipe(64, 30),
     "small": Recipe(32, 3, samples=300, variant="micro"),
 }
 

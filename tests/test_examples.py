@@ -54,6 +54,13 @@ BAD = [
     ("vit_photos", ["--image-size", "60"], "60 is no multiple of 8"),
     ("vit_photos", ["--data", "lost"], "'lost' is no folder; give drawn or a folder"),
     ("vit_photos", ["--seed", "-1"], "-1 is negative; use 0 or more"),
+    ("bert_text", ["--data", "lost.csv"], "there is no file 'lost.csv'; give drawn or a table"),
+    ("bert_text", ["--model", "lost"], "there is no folder 'lost'"),
+    ("bert_text", ["--epochs", "0"], "'0' is not a whole number above 0"),
+    ("bert_text", ["--seed", "-1"], "-1 is negative; use 0 or more"),
+    ("rnn_series", ["--data", "lost.csv"], "there is no file 'lost.csv'; give drawn or a table"),
+    ("rnn_series", ["--horizon", "0"], "'0' is not a whole number above 0"),
+    ("rnn_series", ["--seed", "-1"], "-1 is negative; use 0 or more"),
 ]
 
 

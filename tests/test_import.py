@@ -59,10 +59,11 @@ import numpy as np, keras, bigzoo as bz
 from bigzoo.models._registry import REGISTRY
 for name, entry in REGISTRY.items():
     model = entry.function()(**entry.tiny)
-    x = np.ones((2, *model.input_shape[1:]), "float32")
-    y = np.zeros((2, *model.output_shape[1:]), "float32")
-    model.compile("sgd", "mse", jit_compile=True)
-    assert np.isfinite(model.train_on_batch(x, y))
+    if name in ("linear_regression", "logistic_regression", "mlp", "cnn"):  # the rest: tests/zoo
+        x = np.ones((2, *model.input_shape[1:]), "float32")
+        y = np.zeros((2, *model.output_shape[1:]), "float32")
+        model.compile("sgd", "mse", jit_compile=True)
+        assert np.isfinite(model.train_on_batch(x, y))
     path = {str(tmp_path)!r} + f"/{{name}}.keras"
     model.save(path)
     again = keras.models.load_model(path)
@@ -89,7 +90,8 @@ def test_unknown_names_are_errors_with_a_suggestion():
 @pytest.mark.parametrize(
     ("room", "name", "text"),
     [
-        ("models", "resnet", "module 'bigzoo.models' has no attribute 'resnet'. Known: .*'cnn', "),
+        ("models", "unet", "module 'bigzoo.models' has no attribute 'unet'. .*Known: .*'cnn', "),
+        ("models", "resnet50", "Did you mean 'resnet'"),
         ("models", "linear_regresion", "Did you mean 'linear_regression'"),
         ("plot", "confusion_matrix", "Did you mean 'confusion'"),
         ("deploy", "predict_image", "Did you mean 'predict_images'"),

@@ -121,6 +121,8 @@ def _conv_body(x: Any, sizes: Conv, policy: Any) -> Any:
         channels,
         3,
         padding="same",
+        # Small, since each weight meets the offset: the first images are grey, not of any shade.
+        kernel_initializer=keras.initializers.VarianceScaling(0.1, "fan_avg"),
         bias_initializer=_grey(),
         data_format="channels_last",
         dtype="float32",

@@ -89,7 +89,7 @@ ROWS = {
             size_bytes=18_826_032,
             licence="not stated by the package",
             dataset="ImageNet-1k",
-            accuracy="not measured",
+            accuracy="cat or dog: 93% of 1,003 photos, untrained; ImageNet: not measured",
             evidence="the file in the package",
             config={"architecture": "tf_efficientnet_lite0", **_TIMM_CONFIG},
         ),

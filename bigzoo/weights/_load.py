@@ -40,6 +40,13 @@ def load_weights(
 
     Raises:
         ValueError: if tensors are missing, left over or of another shape; it lists both sides.
+
+    Example:
+        >>> old, new = bz.models.mlp(4, (3,)), bz.models.mlp(4, (3,))
+        >>> old.save_weights("old.weights.h5")
+        >>> bz.weights.load_weights(new, bz.weights.open_checkpoint("old.weights.h5"), {})
+        >>> all((a == b).all() for a, b in zip(old.get_weights(), new.get_weights()))
+        True
     """
     if checkpoint.native:
         load_native(model, checkpoint.path, skip)

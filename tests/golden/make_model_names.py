@@ -16,6 +16,13 @@ GOLDEN = Path(__file__).with_name("model_names.json")
 # Forms with layers that the tiny configurations don't have.
 FORMS = {
     "mlp/batch": ("mlp", {"hidden_dims": (8, 5), "normalization": "batch", "dropout": 0.1}),
+    "transformer/encoder_decoder": (
+        "transformer",
+        {"variant": "tiny", "kind": "encoder_decoder", "vocab_size": 50},
+    ),
+    "bert/masked_lm": ("bert", {"variant": "micro", "head": "masked_lm"}),
+    "bert/embedding": ("bert", {"variant": "micro", "head": "embedding"}),
+    "rnn/series": ("rnn", {"variant": "tiny", "num_features": 2, "num_outputs": 1}),
     "mlp/layer": ("mlp", {"hidden_dims": (8, 5), "normalization": "layer"}),
 }
 
