@@ -52,6 +52,8 @@ def plan_head(
             fix = "num_outputs asks for a regression head, num_classes for a classifier."
             raise ValueError(message("num_classes", num_classes, "None with num_outputs", fix))
         return Head(check_int("num_outputs", num_outputs, minimum=1), "linear")
+    if num_classes is None and checkpoint_classes == 1:
+        return Head(1, "linear", from_checkpoint=True)  # one unit: a regression, not a class
     if num_classes is None:
         num_classes = checkpoint_classes or default
     elif _is_zero(num_classes):

@@ -19,6 +19,7 @@ def plan(num_classes=None, num_outputs=None, activation="softmax", checkpoint=No
         ({}, 1000, "softmax", False),
         ({"checkpoint": 7}, 7, "softmax", True),
         ({"checkpoint": 0}, 1000, "softmax", False),
+        ({"checkpoint": 1}, 1, "linear", True),
         ({"num_classes": 7, "checkpoint": 7}, 7, "softmax", True),
         ({"num_classes": np.int64(3), "checkpoint": 7}, 3, "softmax", False),
         ({"num_classes": 0, "checkpoint": 7}, 0, "linear", False),
