@@ -73,6 +73,10 @@ def auto_speed(model: keras.Model) -> Speed:
     if kind == "conv":
         # XLA's convolutions on a CPU are several times slower than TensorFlow's own.
         return Speed(False, 1, "convolutions on a CPU")
+    if kind == "attention":
+        # XLA's products of bfloat16 matrices on a CPU take twice as long as oneDNN's; in float32
+        # both are level, and XLA compiles for half a minute.
+        return Speed(False, 1, "attention on a CPU")
     return Speed("auto", 1, "Keras decides")
 
 

@@ -48,10 +48,20 @@ def test_family(name):
     assert family(MODELS[name]()) == name.partition(" ")[0]
 
 
-def test_family_attention():
+def attention():
     inputs = keras.Input((5, 4))
     outputs = L.Dense(1)(L.MultiHeadAttention(1, 2)(inputs, inputs))
-    assert family(keras.Model(inputs, outputs)) == "attention"
+    return keras.Model(inputs, outputs)
+
+
+def test_family_attention():
+    assert family(attention()) == "attention"
+
+
+@pytest.mark.tensorflow
+def test_attention_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(_speed, "on_accelerator", lambda: False)
+    assert auto_speed(attention()).jit_compile is False
 
 
 @pytest.mark.tensorflow
