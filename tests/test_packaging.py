@@ -73,7 +73,14 @@ def test_metadata(distributions):
     assert metadata["Version"] == bigzoo.__version__
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra")) == {"jax", "torch", "test", "docs"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "docs",
+        "jax",
+        "test",
+        "text",
+        "torch",
+        "weights",
+    }
     required = metadata.get_all("Requires-Dist")
     core = {line.partition(">")[0] for line in required if "extra ==" not in line}
     assert core == {"tensorflow", "keras", "numpy", "h5py", "pillow", "matplotlib"}
