@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bigzoo._columns import in_columns
 from bigzoo._errors import check_choice
 from bigzoo.models._registry import REGISTRY, Entry
 
@@ -62,10 +63,7 @@ class ModelTable(Sequence[ModelRow]):
         return tuple(row.name for row in self._rows)
 
     def __repr__(self) -> str:
-        lines = [_HEADER, *(line for row in self._rows for line in row.lines())]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
-        texts = [_line(line, widths) for line in lines]
-        return "\n".join([texts[0], "  ".join("-" * width for width in widths), *texts[1:]])
+        return in_columns(_HEADER, [line for row in self._rows for line in row.lines()])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in _HEADER)
@@ -111,10 +109,6 @@ def _row(entry: Entry) -> ModelRow:
         paper=entry.paper,
         licence=entry.licence,
     )
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _html_row(cells: Sequence[str]) -> str:

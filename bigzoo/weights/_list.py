@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bigzoo._columns import in_columns
 from bigzoo._errors import check_choice
 from bigzoo.weights._hub import fetch_hub
 
@@ -155,13 +156,7 @@ class WeightsTable(Sequence[Row]):
         return iter(self._rows)
 
     def __repr__(self) -> str:
-        lines = [_HEADER, *(row.cells() for row in self._rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(_HEADER))]
-        texts = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
-        return "\n".join([texts[0], "  ".join("-" * width for width in widths), *texts[1:]])
+        return in_columns(_HEADER, [row.cells() for row in self._rows])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in _HEADER)
