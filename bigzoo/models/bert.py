@@ -110,7 +110,7 @@ def _layer(
     x = _norm(x, sizes, f"{name}_attention_norm", policy)
     y = _dense(x, sizes.mlp_dim, None, f"{name}_mlp_up", policy)
     # Keras' "gelu" is the exact one, by the error function, as BERT's. In float32: on processors
-    # the error function of 16-bit numbers takes twice as long.
+    # the error function of 16-bit numbers takes longer.
     y = layers.Activation("gelu", dtype="float32", name=f"{name}_mlp_gelu")(y)
     y = _dense(y, sizes.hidden_dim, None, f"{name}_mlp_down", policy)
     y = _drop(y, dropout, f"{name}_mlp_dropout", policy)
