@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigzoo._version import __version__
 
-_ROOMS = ("data", "deploy", "layers", "models", "plot", "train", "weights")
+_ROOMS = ("cost", "data", "deploy", "layers", "models", "plot", "train", "weights")
 
 # Public name -> the module that has it.
 _FUNCTIONS = {
@@ -32,7 +32,7 @@ _FUNCTIONS = {
 }
 
 if TYPE_CHECKING:
-    from bigzoo import data, deploy, layers, models, plot, train, weights
+    from bigzoo import cost, data, deploy, layers, models, plot, train, weights
     from bigzoo.deploy import generate, load, predict_images, save
     from bigzoo.train import (
         check,
@@ -51,6 +51,7 @@ __all__ = [
     "__version__",
     "check",
     "compile",
+    "cost",
     "data",
     "deploy",
     "find_batch_size",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -94,7 +95,9 @@ def check_bool(name: str, value: Any) -> bool:
 
 def shorten(error: BaseException, limit: int = 300) -> str:
     """The message of an error in one line, for use inside our own."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    # Keras' messages carry colours for a terminal.
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = " ".join(plain.split()) or type(error).__name__
     return (text if len(text) <= limit else text[: limit - 1] + "…").rstrip(".")
 
 

@@ -75,6 +75,7 @@ def test_metadata(distributions):
     assert metadata["License-Expression"] == "Apache-2.0"
     assert set(metadata.get_all("Provides-Extra")) == {
         "docs",
+        "energy",
         "jax",
         "test",
         "text",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bigzoo._errors import no_attribute
 from bigzoo.plot._confusion import confusion
+from bigzoo.plot._cost import cost
 from bigzoo.plot._fit_line import fit_line
 from bigzoo.plot._history import history
 from bigzoo.plot._images import images
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "attention",
     "confusion",
+    "cost",
     "embedding",
     "filters",
     "fit_line",

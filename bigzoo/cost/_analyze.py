@@ -1,0 +1,326 @@
+"""`analyze`: what a step of a model costs, from its trace, before a step is run."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+
+from bigzoo._errors import check_bool, check_choice
+from bigzoo.cost._inputs import input_specs
+from bigzoo.cost._memory import Peak, States, compiled, traced_inference, traced_training
+from bigzoo.cost._optimizer import Slots, slots
+from bigzoo.cost._program import Program, Specs, item_bits
+from bigzoo.cost._recast import policy_name, recast
+from bigzoo.cost._report import CostReport, Operation, Tally
+from bigzoo.cost._rules import Gradients, gradients, kept_tensors, step
+from bigzoo.cost._trace import named_layers, rematerialised, trace
+from bigzoo.cost._update import update_operations
+
+OUTSIDE = "(outside layers)"
+_MEMORY = ("auto", "traced", "compiled")
+
+
+def analyze(
+    model: keras.Model,
+    batch_size: int = 1,
+    input_shape: Any = None,
+    optimizer: Any = "adam",
+    training: bool = True,
+    dtype: str | None = None,
+    *,
+    memory: str = "auto",
+) -> CostReport:
+    """What a step of `model` costs: FLOPs, memory and bytes moved, each with how it was obtained.
+
+    The backend traces the model on abstract inputs: nothing is computed, no activation is
+    allocated, the model is not changed. What is counted is the operations of that trace, so the
+    inside of a layer of your own counts as well. Matrix products and convolutions count two FLOPs
+    per multiply-add, padding included, and give the same number on each backend; everything else
+    is counted apart, in `elementwise_flops`, which depends on the backend. The backward pass
+    follows from the forward pass by rule: one product more for each side that has a gradient.
+
+    Args:
+        model: Any Keras model: functional, sequential or subclassed.
+        batch_size: Samples in a step, at least 1.
+        input_shape: Shape of one sample, without the batch. Needed where the model leaves
+            dimensions open, such as the length of a text: `input_shape=(128,)`. For several
+            inputs one shape that fits all, or a dict or list of shapes. A subclassed model
+            whose input is not float32 takes a `keras.KerasTensor` here. A model without
+            weights is built for it.
+        optimizer: Name or optimizer whose slots, such as Adam's two, are counted.
+        training: Whether to count a training step; else a forward pass in inference.
+        dtype: Dtype policy to count in, such as "mixed_bfloat16", in place of the model's own.
+            The model is not changed: every array but the outputs is counted in that width.
+        memory: How to find the peak: "traced" from the trace; "compiled" by JAX's compiler,
+            exact but slow (seconds to minutes), needs the JAX backend; "auto" is "traced".
+
+    Returns:
+        A `CostReport`; print it, show it in a notebook, or use its fields. All figures are for
+        the whole batch.
+
+    Raises:
+        ValueError: for a model whose shapes aren't known, for a batch size below 1, for an
+            optimizer or dtype that isn't known.
+        TypeError: if `model` is not a Keras model.
+
+    Example:
+        >>> model = bz.models.mlp(input_shape=(8,), num_outputs=1)
+        >>> report = bz.cost.analyze(model, batch_size=32)
+        >>> report.forward_flops  # 2 x 32 x (8x1000 + 1000x500 + 500x250 + 250x100 + 100x1)
+        42118400
+        >>> report.params
+        660051
+    """
+    training = check_bool("training", training)
+    check_choice("memory", memory, _MEMORY)
+    specs = input_specs(model, batch_size, input_shape)
+    own, wanted = policy_name(model), policy_name(model, dtype)
+    slot = slots(optimizer, model.trainable_variables) if training else Slots("", 0, 0.0)
+    program = recast(trace(model, specs, training), own, wanted)
+    _warn_unknown(program, model)
+    grads = gradients(program, rematerialised(model)) if training else None
+    operations = step(program, grads)
+    if training:
+        operations += update_operations(optimizer, model.trainable_variables)
+    states = _states(program, model, slot, wanted)
+    peak = _peak(model, specs, program, grads, states, optimizer, memory, own == wanted)
+    return _report(model, specs, program, operations, grads, slot, states, peak, training, wanted)
+
+
+def _warn_unknown(program: Program, model: keras.Model) -> None:
+    if not program.unknown_ops:
+        return
+    names = ", ".join(f"{name} ({n}x)" for name, n in sorted(program.unknown_ops.items()))
+    warnings.warn(
+        f"{model.name!r} uses operations that no rule knows: {names}. They count as no FLOPs; "
+        "see `unknown_ops` of the report.",
+        stacklevel=3,
+    )
+
+
+def _weight_bytes(program: Program, model: keras.Model, policy: str) -> int:
+    """Bytes of all weights, in the dtype of this policy where it is not the model's own."""
+    recasted = {v.path: program.tensors[key] for key, v in program.variables.items()}
+    total = 0
+    for variable in model.variables:
+        shape = tuple(variable.shape)
+        tensor = recasted.get(variable.path)
+        dtype = tensor.dtype if tensor else keras.backend.standardize_dtype(variable.dtype)
+        total += math.prod(shape) * item_bits(dtype) // 8
+    return total
+
+
+def _states(program: Program, model: keras.Model, slot: Slots, policy: str) -> States:
+    return States(
+        weight_bytes=_weight_bytes(program, model, policy),
+        optimizer_bytes=slot.bytes,
+        input_bytes=program.bytes_of(program.inputs),
+    )
+
+
+def _gradient_bytes(program: Program, model: keras.Model) -> int:
+    recasted = {v.path: program.tensors[key] for key, v in program.variables.items()}
+    total = 0
+    for variable in model.trainable_variables:
+        tensor = recasted.get(variable.path)
+        dtype = tensor.dtype if tensor else keras.backend.standardize_dtype(variable.dtype)
+        total += math.prod(tuple(variable.shape)) * item_bits(dtype) // 8
+    return total
+
+
+def _peak(
+    model: keras.Model,
+    specs: Specs,
+    program: Program,
+    grads: Gradients | None,
+    states: States,
+    optimizer: Any,
+    memory: str,
+    own_dtype: bool,
+) -> Peak:
+    if grads is None:
+        peak = traced_inference(program, states)
+    else:
+        peak = traced_training(program, grads, states, _gradient_bytes(program, model))
+    if memory != "compiled":
+        return peak
+    if keras.backend.backend() != "jax":
+        raise ValueError(
+            f'memory="compiled" needs the JAX backend, and this is {keras.backend.backend()}. '
+            'Set KERAS_BACKEND=jax before Keras is imported, or use memory="traced".'
+        )
+    if not own_dtype:
+        raise ValueError(
+            'memory="compiled" compiles the model as it is. Make the model in the dtype that you '
+            "want, and leave `dtype` out."
+        )
+    return compiled(model, specs, grads is not None, optimizer, peak.activation_bytes)
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def _report(
+    model: keras.Model,
+    specs: Specs,
+    program: Program,
+    operations: Sequence[Operation],
+    grads: Gradients | None,
+    slot: Slots,
+    states: States,
+    peak: Peak,
+    training: bool,
+    policy: str,
+) -> CostReport:
+    forward = [op for op in operations if op.phase == "forward"]
+    forward_flops = _sum(forward, "flops")
+    moved = _sum(operations, "read_bytes") + _sum(operations, "write_bytes")
+    work = _sum(operations, "flops") + _sum(operations, "elementwise_flops")
+    leaves = keras.tree.flatten(specs)
+    return CostReport(
+        model=model.name,
+        backend=program.backend,
+        batch_size=leaves[0].shape[0],
+        input_shapes=_input_shapes(model, specs),
+        dtype=policy,
+        optimizer=slot.name,
+        training=training,
+        params=model.count_params(),
+        trainable_params=sum(math.prod(tuple(v.shape)) for v in model.trainable_variables),
+        weight_bytes=states.weight_bytes,
+        forward_flops=forward_flops,
+        forward_macs=forward_flops // 2,
+        padding_flops=sum(node.padding_flops * node.count for node in program.nodes),
+        elementwise_flops=_sum(forward, "elementwise_flops"),
+        training_flops=_sum(operations, "flops") if training else 0,
+        gradient_bytes=_gradient_bytes(program, model) if training else 0,
+        optimizer_bytes=slot.bytes,
+        activation_bytes=peak.activation_bytes,
+        input_bytes=states.input_bytes,
+        peak_bytes=peak.bytes,
+        peak_low_bytes=peak.low,
+        peak_high_bytes=peak.high,
+        peak_method=peak.method,
+        bytes_moved=moved,
+        arithmetic_intensity=work / moved if moved else 0.0,
+        layers=_layers(model, program, operations, grads),
+        kinds=_kinds(operations),
+        unknown_ops=dict(program.unknown_ops),
+        operations=tuple(operations),
+        how=_how(program, peak, slot, training),
+    )
+
+
+def _sum(operations: Iterable[Operation], name: str) -> int:
+    return sum(getattr(op, name) * op.count for op in operations)
+
+
+def _input_shapes(model: keras.Model, specs: Any) -> dict[str, tuple[int, ...]]:
+    if isinstance(specs, dict):
+        return {name: spec.shape for name, spec in specs.items()}
+    leaves = keras.tree.flatten(specs)
+    names = [f"input_{i}" if len(leaves) > 1 else "input" for i in range(len(leaves))]
+    return {name: leaf.shape for name, leaf in zip(names, leaves, strict=True)}
+
+
+def _layers(
+    model: keras.Model,
+    program: Program,
+    operations: Sequence[Operation],
+    grads: Gradients | None,
+) -> tuple[Tally, ...]:
+    """One line per layer, in the model's order; what no layer does comes last."""
+    layers = named_layers(model)
+    by_layer: dict[str, list[Operation]] = defaultdict(list)
+    for op in operations:
+        by_layer[op.layer or OUTSIDE].append(op)
+    kept = _kept_by_layer(program, grads)
+    params = _params_by_layer(model, layers)
+    types = {name: type(layer).__name__ for name, layer in layers.items()}
+    rows = [
+        _tally(name, types.get(name, ""), by_layer[name], params.get(name, 0), kept[name])
+        for name in [*layers, OUTSIDE]
+    ]
+    return tuple(row for row in rows if row.name != OUTSIDE or _is_something(row))
+
+
+def _is_something(row: Tally) -> bool:
+    return bool(row.params or row.forward_flops or row.elementwise_flops or row.bytes_moved)
+
+
+def _kept_by_layer(program: Program, grads: Gradients | None) -> dict[str, int]:
+    found: dict[str, int] = defaultdict(int)
+    if grads is not None:
+        layer_of = {key: node.layer for node in program.nodes for key in node.outputs}
+        for key, size in kept_tensors(program, grads).items():
+            found[layer_of.get(key, "") or OUTSIDE] += size
+    return found
+
+
+def _params_by_layer(model: keras.Model, layers: dict[str, Any]) -> dict[str, int]:
+    """Weights by the first layer that holds them, so that shared ones count once."""
+    seen: set[int] = set()
+    found: dict[str, int] = {}
+    for name, owner in [*layers.items(), (OUTSIDE, model)]:
+        # As Keras counts: seeds and metrics' states are variables, but no parameters.
+        new = [w for w in owner.weights if id(w) not in seen]
+        seen.update(map(id, new))
+        found[name] = sum(math.prod(tuple(w.shape)) for w in new)
+    return found
+
+
+def _kinds(operations: Sequence[Operation]) -> tuple[Tally, ...]:
+    by_kind: dict[str, list[Operation]] = defaultdict(list)
+    for op in operations:
+        by_kind[op.kind].append(op)
+    rows = [_tally(kind, "", ops, 0, 0) for kind, ops in by_kind.items()]
+    return tuple(sorted(rows, key=lambda row: (-row.forward_flops, -row.bytes_moved)))
+
+
+def _tally(name: str, type_: str, ops: Sequence[Operation], params: int, kept: int) -> Tally:
+    forward = [op for op in ops if op.phase == "forward"]
+    return Tally(
+        name=name,
+        type=type_,
+        params=params,
+        forward_flops=_sum(forward, "flops"),
+        training_flops=_sum(ops, "flops"),
+        elementwise_flops=_sum(forward, "elementwise_flops"),
+        activation_bytes=kept,
+        bytes_moved=_sum(ops, "read_bytes") + _sum(ops, "write_bytes"),
+    )
+
+
+def _how(program: Program, peak: Peak, slot: Slots, training: bool) -> dict[str, str]:
+    """Field -> how it was obtained."""
+    trace_of = {
+        "tensorflow": "the graph of a tf.function",
+        "jax": "the jaxpr",
+        "torch": "the operators on meta tensors",
+    }[program.backend]
+    how = {
+        "params": "counted by Keras",
+        "weight_bytes": "sizes and dtypes of the weights",
+        "forward_flops": f"products and convolutions in {trace_of}, 2 per multiply-add",
+        "elementwise_flops": f"all other arithmetic in {trace_of}; differs between backends",
+        "bytes_moved": "every operation reads its inputs and writes its outputs once, unfused",
+        "peak_bytes": {
+            "compiled": "JAX's compiler: arguments + results - aliases + temporaries",
+            "traced": "states and the arrays of the trace; no allocator, no workspaces",
+        }[peak.method],
+    }
+    if training:
+        how |= {
+            "training_flops": "forward, and a product for each side that has a gradient",
+            "gradient_bytes": "one gradient for each trainable weight",
+            "optimizer_bytes": f"slots of {slot.name!r}, learned on tiny weights",
+            "activation_bytes": "arrays of the trace that the derivatives need",
+        }
+    else:
+        how["activation_bytes"] = "the most that is alive at one time, in the order of the trace"
+    return how

@@ -1,0 +1,76 @@
+"""Which operations count, and which of them the gradient passes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bigzoo.cost._program import Node, Program
+
+# Operations that change a state: they count although nothing reads what they give.
+_EFFECTS = ("Assign", "ResourceScatter")
+
+
+def without_dead(program: Program) -> Program:
+    """The program without operations whose results nothing uses, as every compiler drops them.
+
+    Such are the first step that TensorFlow's recurrent layers run to learn a shape.
+    """
+    roots = [*program.outputs, *program.states]
+    roots += [key for node in program.nodes if _has_effect(node) for key in node.inputs]
+    needed = reaching(program, roots)
+    nodes = [n for n in program.nodes if _has_effect(n) or not needed.isdisjoint(n.outputs)]
+    unknown = {name: n for name, n in program.unknown_ops.items() if "steps unknown" in name}
+    for node in nodes:
+        if node.kind == "unknown":
+            unknown[node.op] = unknown.get(node.op, 0) + node.count
+    return Program(**{**program.__dict__, "nodes": nodes, "unknown_ops": unknown})
+
+
+def _has_effect(node: Node) -> bool:
+    return node.op.startswith(_EFFECTS)
+
+
+def reaching(program: Program, roots: Iterable[int]) -> set[int]:
+    """Every tensor that one of `roots` is computed from, the roots included."""
+    makers: dict[int, list[tuple[int, ...]]] = {}
+    for node in program.nodes:
+        for key in node.outputs:
+            makers.setdefault(key, []).append(node.inputs)
+    for source, target in program.links:
+        makers.setdefault(target, []).append((source,))
+    return _closure(makers, roots)
+
+
+def reached(program: Program, roots: Iterable[int]) -> set[int]:
+    """Every tensor whose gradient flows back to one of `roots`, the roots included."""
+    users: dict[int, list[tuple[int, ...]]] = {}
+    for node in program.nodes:
+        if node.op in _STOPS:
+            continue
+        outputs = tuple(key for key in node.outputs if _carries(program, key))
+        for key in node.inputs:
+            users.setdefault(key, []).append(outputs)
+    for source, target in program.links:
+        users.setdefault(source, []).append((target,))
+    return _closure(users, roots)
+
+
+_STOPS = ("StopGradient", "stop_gradient")
+
+
+def _carries(program: Program, key: int) -> bool:
+    """Whether a gradient can pass: numbers with a fraction, and lists of them."""
+    tensor = program.tensors[key]
+    return tensor.is_float or tensor.dtype in ("variant", "resource")
+
+
+def _closure(edges: dict[int, list[tuple[int, ...]]], roots: Iterable[int]) -> set[int]:
+    found = set(roots)
+    waiting = list(found)
+    while waiting:
+        for group in edges.get(waiting.pop(), ()):
+            for key in group:
+                if key not in found:
+                    found.add(key)
+                    waiting.append(key)
+    return found

@@ -1,0 +1,217 @@
+"""Memory of a step: from the trace, as an interval; or from JAX's compiler."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from bigzoo.cost._optimizer import get_optimizer
+from bigzoo.cost._program import Program, Specs
+from bigzoo.cost._rules import Gradients, has_backward, kept_by, kept_tensors
+
+
+@dataclass(frozen=True)
+class States:
+    """What is in memory before a step begins, in bytes."""
+
+    weight_bytes: int
+    optimizer_bytes: int
+    input_bytes: int
+
+    @property
+    def total(self) -> int:
+        return self.weight_bytes + self.optimizer_bytes + self.input_bytes
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Memory of a step in bytes, its interval, and what the activations take of it."""
+
+    bytes: int
+    low: int
+    high: int
+    activation_bytes: int
+    method: str
+
+
+def alive(program: Program) -> int:
+    """The most bytes of activations that a forward pass alone has alive at one time."""
+    uses: Counter[int] = Counter(program.base(key) for n in program.nodes for key in n.inputs)
+    given = {*program.variables, *program.inputs}
+    ends = {program.base(key) for key in program.outputs}
+    now = most = 0
+    for node in program.nodes:
+        if node.kind != "view":
+            now += program.bytes_of(node.outputs)
+        most = max(most, now)
+        for key in node.inputs:
+            base = program.base(key)
+            uses[base] -= 1
+            if not uses[base] and base not in given and base not in ends:
+                now -= program.tensors[base].bytes
+    return most
+
+
+def traced_inference(program: Program, states: States) -> Peak:
+    """Weights, inputs, and the most that is alive; fused, a pair of arrays can be enough."""
+    most = alive(program)
+    low = states.total + _widest(program)
+    return Peak(states.total + most, low, states.total + 2 * most, most, "traced")
+
+
+def _widest(program: Program) -> int:
+    """Bytes of the largest product with its result: no compiler can do with less."""
+    sizes = [program.bytes_of(n.outputs) for n in program.nodes if n.flops]
+    return max(sizes, default=0)
+
+
+def traced_training(
+    program: Program, grads: Gradients, states: States, gradient_bytes: int
+) -> Peak:
+    """States, and the most of activations and gradients that is there at one time.
+
+    Forward, what the backward pass needs piles up; backward, it is let go as gradients of the
+    weights come. Elementwise results that nothing keeps are taken as fused away. At least: only
+    the operands of products are kept. At most: every result stays, nothing is fused.
+    """
+    kept = kept_tensors(program, grads)
+    made = {key: node for node in program.nodes for key in node.outputs if node.kind != "view"}
+    everything = sum(program.tensors[key].bytes * node.count for key, node in made.items())
+    largest = max((program.tensors[key].bytes for key in made), default=0)
+    peak = _over_time(program, grads, kept)
+    operands = {
+        program.base(key)
+        for node in program.nodes
+        if node.flops
+        for key in (node.left, node.right)
+        if key is not None
+    }
+    least = _over_time(program, grads, {k: size for k, size in kept.items() if k in operands})
+    most = max(everything + gradient_bytes + 2 * largest, peak)
+    total = states.total
+    return Peak(total + peak, total + least, total + most, sum(kept.values()), "traced")
+
+
+def _over_time(program: Program, grads: Gradients, kept: dict[int, int]) -> int:
+    """The most bytes at one time, in a run of the program forward and then backward."""
+    after_forward, most = _forward_peak(program, kept)
+    freed: dict[int, list[int]] = {}
+    for key, first in _first_uses(program, grads, kept).items():
+        freed.setdefault(first, []).append(kept[key])
+    gradients: dict[int, int] = {}
+    now = after_forward
+    for i in range(len(program.nodes) - 1, -1, -1):
+        node = program.nodes[i]
+        if not has_backward(node, grads):
+            continue
+        for key in map(program.base, set(node.inputs)):
+            if grads.has(key) and key not in gradients:
+                gradients[key] = program.tensors[key].bytes
+                now += gradients[key]
+        most = max(most, now)
+        for key in node.outputs:
+            if key in gradients and key not in program.variables:
+                now -= gradients.pop(key)
+        now -= sum(freed.get(i, ()))
+    return most
+
+
+def _forward_peak(program: Program, kept: dict[int, int]) -> tuple[int, int]:
+    """Bytes at the end of the forward pass, and the most on the way."""
+    uses: Counter[int] = Counter(program.base(key) for n in program.nodes for key in set(n.inputs))
+    sizes: dict[int, int] = {}
+    now = most = 0
+    for node in program.nodes:
+        for key in node.outputs:
+            if program.base(key) != key:
+                continue
+            if key in kept:
+                sizes[key] = kept[key]
+            elif node.kind not in ("view", "elementwise", "random"):
+                sizes[key] = program.tensors[key].bytes
+            now += sizes.get(key, 0)
+        most = max(most, now)
+        for key in map(program.base, set(node.inputs)):
+            uses[key] -= 1
+            if not uses[key] and key not in kept:
+                now -= sizes.pop(key, 0)
+    return now, most
+
+
+def _first_uses(program: Program, grads: Gradients, kept: dict[int, int]) -> dict[int, int]:
+    """Kept tensor -> the first operation that needs it, whose backward pass is the last to."""
+    found: dict[int, int] = {}
+    for i, node in enumerate(program.nodes):
+        if has_backward(node, grads):
+            for key in map(program.base, kept_by(node, grads)):
+                if key in kept:
+                    found.setdefault(key, i)
+    return found
+
+
+def compiled(
+    model: keras.Model, specs: Specs, training: bool, optimizer: Any, activation_bytes: int
+) -> Peak:
+    """JAX's compiler's own plan: arguments + results - what shares their memory + temporaries.
+
+    The whole step is compiled, with the mean of the squared outputs as the loss; nothing runs.
+    """
+    import jax
+
+    inputs = keras.tree.map_structure(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), specs)
+    if training:
+        function, state = _training_step(model, optimizer)
+        plan = jax.jit(function, donate_argnums=0).lower(state, inputs).compile()
+    else:
+        function, state = _inference_step(model)
+        plan = jax.jit(function).lower(state, inputs).compile()
+    found = plan.memory_analysis()
+    total = (
+        found.argument_size_in_bytes
+        + found.output_size_in_bytes
+        - found.alias_size_in_bytes
+        + found.temp_size_in_bytes
+    )
+    return Peak(total, total, total, activation_bytes, "compiled")
+
+
+def _abstract(variables: Any) -> list[Any]:
+    import jax
+
+    return [jax.ShapeDtypeStruct(v.value.shape, v.value.dtype) for v in variables]
+
+
+def _inference_step(model: keras.Model) -> tuple[Any, Any]:
+    def step(state: Any, x: Any) -> Any:
+        return model.stateless_call(*state, x, training=False)[0]
+
+    return step, [_abstract(model.trainable_variables), _abstract(model.non_trainable_variables)]
+
+
+def _training_step(model: keras.Model, optimizer: Any) -> tuple[Any, Any]:
+    import jax
+
+    fresh = get_optimizer(optimizer)
+    fresh.build(model.trainable_variables)
+
+    def loss(trainable: Any, others: Any, x: Any) -> Any:
+        outputs, others = model.stateless_call(trainable, others, x, training=True)
+        parts = [jax.numpy.mean(jax.numpy.square(y.astype("float32"))) for y in _leaves(outputs)]
+        return sum(parts), others
+
+    def step(state: Any, x: Any) -> Any:
+        trainable, others, slots = state
+        gradient = jax.value_and_grad(loss, has_aux=True)
+        (value, others), found = gradient(trainable, others, x)
+        trainable, slots = fresh.stateless_apply(slots, found, trainable)
+        return (trainable, others, slots), value
+
+    state = [model.trainable_variables, model.non_trainable_variables, fresh.variables]
+    return step, tuple(map(_abstract, state))
+
+
+def _leaves(outputs: Any) -> list[Any]:
+    return [y for y in keras.tree.flatten(outputs) if "float" in str(y.dtype)]

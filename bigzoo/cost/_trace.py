@@ -1,0 +1,150 @@
+"""From a model to its `Program`, by the active backend's own trace. Nothing runs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import keras
+
+from bigzoo._errors import shorten
+from bigzoo.cost._live import without_dead
+from bigzoo.cost._program import Program, Specs
+
+# Of `keras.RematScope`, which Keras keeps on each layer that was made inside one; no public name
+# tells it. tests/cost/test_contracts.py pins it.
+_REMAT = "_remat_mode"
+
+
+def trace(model: keras.Model, specs: Specs, training: bool) -> Program:
+    """The forward pass of `model` on inputs of these static shapes.
+
+    Raises:
+        ValueError: if the model can't run on such inputs, with the backend's own reason.
+    """
+    backend = keras.backend.backend()
+    layers = named_layers(model)
+    try:
+        program = _tracer(backend)(model, specs, training, layers)
+    except Exception as error:
+        raise ValueError(
+            f"The model {model.name!r} can't be traced on {backend} for inputs of "
+            f"{_describe(specs)}: {shorten(error)}. Give `input_shape` as the model takes it."
+        ) from error
+    program.backend = backend
+    return without_dead(program)
+
+
+def _tracer(backend: str) -> Callable[..., Program]:
+    if backend == "tensorflow":
+        from bigzoo.cost._trace_tensorflow import trace_tensorflow
+
+        return trace_tensorflow
+    if backend == "jax":
+        from bigzoo.cost._trace_jax import trace_jax
+
+        return trace_jax
+    if backend == "torch":
+        return _trace_torch
+    raise ValueError(
+        f"the backend {backend!r} has no tracer; set KERAS_BACKEND to tensorflow, jax or torch"
+    )
+
+
+def _trace_torch(
+    model: keras.Model, specs: Specs, training: bool, layers: dict[str, keras.Layer]
+) -> Program:
+    from bigzoo.cost._trace_torch import trace as trace_torch
+
+    running = [""]
+
+    @contextlib.contextmanager
+    def scope(name: str) -> Iterator[None]:
+        running.append(name)
+        try:
+            yield
+        finally:
+            running.pop()
+
+    with layer_scopes(layers, scope):
+        return trace_torch(model, specs, training, lambda: running[-1])
+
+
+def named_layers(model: keras.Model) -> dict[str, keras.Layer]:
+    """Every layer of the model by name, those of nested models as "outer/inner"."""
+    found: dict[str, keras.Layer] = {}
+    _collect(model, "", found, set())
+    return found
+
+
+def _collect(model: keras.Model, prefix: str, found: dict[str, Any], seen: set[int]) -> None:
+    for layer in model.layers:
+        if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
+            continue
+        seen.add(id(layer))
+        name = f"{prefix}{layer.name}"
+        if isinstance(layer, keras.Model):
+            _collect(layer, f"{name}/", found, seen)
+        else:
+            found[name] = layer
+
+
+def rematerialised(model: keras.Model) -> set[str]:
+    """Names of the layers whose forward pass runs again in the backward pass."""
+    return {name for name, layer in named_layers(model).items() if _is_rematerialised(layer)}
+
+
+def _is_rematerialised(layer: keras.Layer) -> bool:
+    mode = getattr(layer, _REMAT, None)
+    kind = getattr(mode, "mode", None)
+    if kind == "list_of_layers":
+        return layer.name in (mode.layer_names or ())
+    return kind in ("full", "larger_than")
+
+
+@contextlib.contextmanager
+def layer_scopes(
+    layers: dict[str, keras.Layer], scope: Callable[[str], AbstractContextManager[Any]]
+) -> Iterator[None]:
+    """Inside, each layer's computation runs in `scope(name)`.
+
+    The method is shadowed on the object, not on its class, and given back at the end.
+    """
+    shadowed = []
+    try:
+        for name, layer in layers.items():
+            for method in ("call", "quantized_call"):
+                original = getattr(layer, method, None)
+                if original is None:
+                    continue
+                shadowed.append((layer, method, layer.__dict__.get(method)))
+                layer.__dict__[method] = _in_scope(original, scope, name)
+        yield
+    finally:
+        for layer, method, before in reversed(shadowed):
+            if before is None:
+                layer.__dict__.pop(method, None)
+            else:
+                layer.__dict__[method] = before
+
+
+def _in_scope(
+    method: Callable[..., Any], scope: Callable[[str], AbstractContextManager[Any]], name: str
+) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with scope(name):
+            return method(*args, **kwargs)
+
+    return call
+
+
+def _describe(specs: Any) -> str:
+    if isinstance(specs, dict):
+        return ", ".join(f"{name}: {_describe(spec)}" for name, spec in specs.items())
+    if isinstance(specs, (list, tuple)):
+        return ", ".join(map(_describe, specs))
+    return f"shape {specs.shape} and dtype {specs.dtype}"

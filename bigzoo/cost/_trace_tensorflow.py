@@ -1,0 +1,240 @@
+"""The forward pass as TensorFlow traces it: the graph of a concrete function.
+
+`tf.function` on abstract inputs builds the graph and runs nothing. Functions that the graph calls
+are read through `Graph._get_function`, the one private name here (tests/cost/test_contracts.py pins
+it): TensorFlow has no public way from a call to the body that it calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from bigzoo.cost._graph_tensorflow import (
+    PRODUCTS,
+    dtype_of,
+    key_of,
+    shape_of,
+    size_of,
+    steps_of,
+)
+from bigzoo.cost._ops_tensorflow import FREE, RULES
+from bigzoo.cost._program import Node, Program, Specs, Tensor, Variable
+from bigzoo.cost._trace import layer_scopes
+
+_SCOPE = re.compile(r"^bigzoo_layer_(\d+)/")
+_CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
+_LOOPS = {"While", "StatelessWhile"}
+_BRANCHES = {"If", "StatelessIf", "Case", "StatelessCase"}
+
+
+def trace_tensorflow(
+    model: keras.Model, specs: Specs, training: bool, layers: dict[str, keras.Layer]
+) -> Program:
+    """The program of `model(inputs, training=training)`."""
+    import tensorflow as tf
+
+    names = list(layers)
+    numbers = {name: i for i, name in enumerate(names)}
+    inputs = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
+    function = tf.function(lambda x: model(x, training=training), autograph=False)
+    # A scope that ends with "/" is absolute: the innermost layer alone names the operation.
+    with (
+        layer_scopes(layers, lambda name: tf.name_scope(f"bigzoo_layer_{numbers[name]}/")),
+        _no_garbage_collection(),
+    ):
+        concrete = function.get_concrete_function(inputs)
+    return _Reader(names).read(concrete, model, len(keras.tree.flatten(specs)))
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """A graph makes so many small objects that the collector takes a third of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class _Reader:
+    """Walks a graph and the functions that it calls, and writes the program."""
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        self.program = Program()
+
+    def read(self, concrete: Any, model: keras.Model, num_inputs: int) -> Program:
+        program, graph = self.program, concrete.graph
+        values: dict[Any, int] = {}
+        for tensor in concrete.inputs[:num_inputs]:
+            program.inputs.append(self._new(values, tensor))
+        self._variables(graph, model, values)
+        self._walk(graph, values, 1, "")
+        program.outputs = [values[key_of(tensor)] for tensor in graph.outputs]
+        return program
+
+    def _variables(self, graph: Any, model: keras.Model, values: dict[Any, int]) -> None:
+        handles = {id(getattr(v.value, "handle", v.value)): v for v in model.variables}
+        trainable = {id(v) for v in model.trainable_variables}
+        for outside, inside in graph.captures:
+            variable = handles.get(id(outside))
+            key = self._new(values, inside)
+            if variable is not None:
+                found = Tensor(tuple(variable.shape), dtype_of(variable.value.dtype))
+                self.program.tensors[key] = found
+                self.program.variables[key] = Variable(variable.path, id(variable) in trainable, "")
+
+    def _new(self, values: dict[Any, int], tensor: Any, base: int | None = None) -> int:
+        key = len(self.program.tensors)
+        self.program.tensors[key] = Tensor(shape_of(tensor), dtype_of(tensor.dtype), base)
+        values[key_of(tensor)] = key
+        return key
+
+    # --- walking --------------------------------------------------------------------------
+
+    def _walk(self, graph: Any, values: dict[Any, int], count: int, layer: str) -> None:
+        for op in graph.get_operations():
+            kind = op.type
+            if kind == "Placeholder" and op.outputs and key_of(op.outputs[0]) in values:
+                continue
+            here = self._layer(op.name) or layer
+            if kind in _CALLS:
+                self._call(graph, op, values, count, here)
+            elif kind in _LOOPS:
+                self._loop(graph, op, values, count, here)
+            elif kind in _BRANCHES:
+                self._branch(graph, op, values, count, here)
+            elif kind in FREE:
+                self._free(op, values)
+            else:
+                self._operation(op, values, count, here)
+
+    def _layer(self, name: str) -> str:
+        found = _SCOPE.match(name)
+        return self.names[int(found.group(1))] if found else ""
+
+    def _free(self, op: Any, values: dict[Any, int]) -> None:
+        """A constant, a shape, or the read of a variable, which is that variable."""
+        source = values.get(key_of(op.inputs[0])) if op.type == "ReadVariableOp" else None
+        for tensor in op.outputs:
+            if source is not None:
+                values[key_of(tensor)] = source
+            else:
+                self._new(values, tensor)
+
+    def _operation(self, op: Any, values: dict[Any, int], count: int, layer: str) -> None:
+        inputs = tuple(values[key_of(tensor)] for tensor in op.inputs)
+        special = PRODUCTS.get(op.type)
+        view = RULES.get(op.type, ("",))[0] == "view"
+        outputs = tuple(
+            self._new(values, tensor, inputs[i] if view and i < len(inputs) else None)
+            for i, tensor in enumerate(op.outputs)
+        )
+        if special is not None:
+            cost = special(op)
+            if cost is not None:
+                left, right = cost.pop("sides", (0, 1))
+                cost["left"], cost["right"] = inputs[left], inputs[right]
+                node = Node(op.type, inputs=inputs, outputs=outputs, keeps="operands", **cost)
+                self._add(node, count, layer)
+                return
+        self._add(_ruled(op, inputs, outputs), count, layer)
+
+    def _add(self, node: Node, count: int, layer: str) -> None:
+        if node.kind == "unknown":
+            unknown = self.program.unknown_ops
+            unknown[node.op] = unknown.get(node.op, 0) + count
+        fields = {**node.__dict__, "count": count, "layer": layer}
+        self.program.nodes.append(Node(**fields))
+
+    # --- functions, branches, loops -------------------------------------------------------
+
+    def _body(self, graph: Any, name: str) -> Any:
+        return graph._get_function(name).graph
+
+    def _enter(self, body: Any, op_inputs: list[Any], values: dict[Any, int]) -> dict[Any, int]:
+        """The values inside a body whose inputs are the call's own tensors."""
+        inside: dict[Any, int] = {}
+        for tensor, outer in zip(body.inputs, op_inputs, strict=True):
+            inside[key_of(tensor)] = values[key_of(outer)]
+        return inside
+
+    def _call(self, graph: Any, op: Any, values: dict[Any, int], count: int, layer: str) -> None:
+        body = self._body(graph, op.get_attr("f").name)
+        inside = self._enter(body, list(op.inputs), values)
+        self._walk(body, inside, count, layer)
+        for tensor, result in zip(op.outputs, body.outputs, strict=True):
+            values[key_of(tensor)] = inside[key_of(result)]
+
+    def _branch(self, graph: Any, op: Any, values: dict[Any, int], count: int, layer: str) -> None:
+        """Counts the branch with the most FLOPs, as one that may be taken."""
+        if op.type.endswith("If"):
+            names = [op.get_attr("then_branch").name, op.get_attr("else_branch").name]
+        else:
+            names = [branch.name for branch in op.get_attr("branches")]
+        start = len(self.program.nodes)
+        kept: list[Node] = []
+        ends: list[list[int]] = []
+        for name in names:
+            body = self._body(graph, name)
+            inside = self._enter(body, list(op.inputs)[1:], values)
+            self._walk(body, inside, count, layer)
+            nodes = self.program.nodes[start:]
+            del self.program.nodes[start:]
+            if not kept or _weight(nodes) > _weight(kept):
+                kept = nodes
+            ends.append([inside[key_of(result)] for result in body.outputs])
+        self.program.nodes += kept
+        for i, tensor in enumerate(op.outputs):
+            key = self._new(values, tensor)
+            self.program.links += [(end[i], key) for end in ends]
+
+    def _loop(self, graph: Any, op: Any, values: dict[Any, int], count: int, layer: str) -> None:
+        condition = self._body(graph, op.get_attr("cond").name)
+        body = self._body(graph, op.get_attr("body").name)
+        steps = steps_of(op, condition, body)
+        if steps is None:
+            unknown = self.program.unknown_ops
+            unknown["While (steps unknown)"] = unknown.get("While (steps unknown)", 0) + count
+            steps = 1
+        inside: dict[Any, int] = {}
+        carried = []
+        for tensor, outer in zip(body.inputs, op.inputs, strict=True):
+            source = values[key_of(outer)]
+            if source in self.program.variables:
+                inside[key_of(tensor)] = source
+                continue
+            key = self._new(inside, tensor)
+            self.program.links.append((source, key))
+            carried.append(key_of(tensor))
+        self._walk(body, inside, count * steps, layer)
+        for start, tensor, result in zip(body.inputs, op.outputs, body.outputs, strict=True):
+            end = inside[key_of(result)]
+            self.program.links.append((end, inside[key_of(start)]))
+            key = self._new(values, tensor)
+            self.program.links.append((end, key))
+
+
+def _weight(nodes: list[Node]) -> int:
+    return sum((node.flops + node.elementwise_flops) * node.count for node in nodes)
+
+
+def _ruled(op: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Node:
+    kind, keeps, flops = RULES.get(op.type, ("unknown", "inputs", 0))
+    measured = op.inputs[0] if kind == "reduction" and op.inputs else None
+    sizes = [measured] if measured is not None else op.outputs[:1]
+    size = sum(size_of(tensor) for tensor in sizes)
+    if kind == "pool" and "ksize" in op.node_def.attr:
+        for side in op.get_attr("ksize"):
+            size *= side
+    if op.type == "AddN":
+        size *= len(op.inputs) - 1
+    return Node(op.type, kind, inputs, outputs, keeps, elementwise_flops=int(flops * size))
