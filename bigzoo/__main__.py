@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -64,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build(name: str, input_shape: tuple[int, ...] | None) -> tuple[keras.Model, bool]:
     """The model of this name or file, and whether it was built with `input_shape`."""
-    if name.lower().endswith(_FILES) or Path(name).is_file():
+    if name.lower().endswith(_FILES):
         from bigzoo.deploy import load
 
         return load(name), False
@@ -94,15 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except ModuleNotFoundError as error:
         return _fail(prefix, _missing(error))
-    except (
-        _Usage,
-        ValueError,
-        TypeError,
-        ImportError,
-        OSError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+    except _Usage as error:
+        shown = f"{_PROGRAM} {name}" if name in COMMANDS else _PROGRAM
+        return _fail(prefix, f"{str(error).rstrip('.')}. See: {shown} --help")
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError, MemoryError) as error:
         return _fail(prefix, " ".join(str(error).split()) or type(error).__name__)
     return status
 

@@ -64,12 +64,13 @@ def energy_text(joules: float, digits: int = 3) -> str:
 
 
 def mass_text(kilograms: float, digits: int = 3) -> str:
-    """12.3 kg, 12.3 g, 12.3 t."""
-    if abs(kilograms) < 1000:
-        small = abs(kilograms) < 0.9995
-        unit = "g" if small else "kg"
-        return f"{digits_text(kilograms * 1000 if small else kilograms, digits)} {unit}"
-    return _scaled(kilograms / 1000, 1000, tuple(f"{prefix}t" for prefix in _DECIMAL), digits)
+    """12.3 kg, 12.3 g, 12.3 mg, 12.3 t."""
+    if abs(kilograms) >= 1000:
+        return _scaled(kilograms / 1000, 1000, tuple(f"{prefix}t" for prefix in _DECIMAL), digits)
+    for scale, unit in ((1.0, "kg"), (1e3, "g")):
+        if abs(kilograms) * scale >= 0.9995:
+            return f"{digits_text(kilograms * scale, digits)} {unit}"
+    return f"{digits_text(kilograms * 1e6, digits)} mg"
 
 
 def seconds_text(seconds: float, digits: int = 3) -> str:

@@ -48,6 +48,7 @@ MIB, GIB = 2**20, 2**30
         (_units.energy_text, 360, "0.100 Wh"),
         (_units.energy_text, 3.6e6, "1.00 kWh"),
         (_units.mass_text, 0.0123, "12.3 g"),
+        (_units.mass_text, 0.0000123, "12.3 mg"),
         (_units.mass_text, 0.9999, "1.00 kg"),
         (_units.mass_text, 12_345, "12.3 t"),
         (_units.seconds_text, 0, "0 ms"),

@@ -69,12 +69,11 @@ def analyze(
         TypeError: if `model` is not a Keras model.
 
     Example:
-        >>> model = bz.models.mlp(input_shape=(8,), num_outputs=1)
-        >>> report = bz.cost.analyze(model, batch_size=32)
-        >>> report.forward_flops  # 2 x 32 x (8x1000 + 1000x500 + 500x250 + 250x100 + 100x1)
-        42118400
+        >>> report = bz.cost.analyze(bz.models.mlp(8), batch_size=32)
+        >>> report.forward_flops  # 2 x 32 x (8 x 500 + 500 x 250 + 250 x 100 + 100 x 1)
+        9862400
         >>> report.params
-        660051
+        154951
     """
     training = check_bool("training", training)
     check_choice("memory", memory, _MEMORY)
@@ -308,6 +307,9 @@ def _how(program: Program, peak: Peak, slot: Slots, training: bool) -> dict[str,
         "weight_bytes": "sizes and dtypes of the weights",
         "forward_flops": f"products and convolutions in {trace_of}, 2 per multiply-add",
         "elementwise_flops": f"all other arithmetic in {trace_of}; differs between backends",
+        "padding_flops": "taps of convolutions that fall on the zeros around their input",
+        "input_bytes": "sizes and dtypes of the inputs",
+        "arithmetic_intensity": "all FLOPs of the step per byte moved",
         "bytes_moved": "every operation reads its inputs and writes its outputs once, unfused",
         "peak_bytes": {
             "compiled": "JAX's compiler: arguments + results - aliases + temporaries",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     add = parser.add_argument
     add("model", help="resnet50, vit-b16, bert-base, gpt, cnn, VGG16, or a .keras file")
-    add("--batch-size", type=int, default=1, metavar="N", help="samples in a step [1]")
+    add(
+        "--batch-size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="samples in a step, on each device [1]",
+    )
     add("--on", default="", metavar="DEVICES", help="hardware, such as h100-sxm,a100-80")
     add("--devices", type=int, default=1, metavar="N", help="how many of each, data parallel [1]")
     add("--input-shape", type=_shape, metavar="SHAPE", help="without the batch: 224,224,3 or 128")
@@ -65,7 +70,7 @@ def run(arguments: argparse.Namespace, build: Build) -> int:
     # Before the model is built: names and numbers are cheap to check.
     devices = _devices(arguments.on)
     batch_size = check_int("batch_size", arguments.batch_size, 1)
-    count = check_int("devices", arguments.devices, 1, batch_size, "Each needs a sample.")
+    count = check_int("devices", arguments.devices, 1)
     model, shaped = build(arguments.model, arguments.input_shape)
 
     def analyze(size: int) -> CostReport:
@@ -127,12 +132,11 @@ def _lines(
         return []
     from bigzoo.cost._plan_memory import Memory
 
-    each = math.ceil(report.batch_size / count)
-    memory = Memory(analyze, each, report if each == report.batch_size else None)
-    return [_line(report, memory, each, device, count) for device in devices]
+    memory = Memory(analyze, report.batch_size, report)
+    return [_line(report, memory, device, count) for device in devices]
 
 
-def _line(report: CostReport, memory: Any, each: int, device: Device, count: int) -> Line:
+def _line(report: CostReport, memory: Any, device: Device, count: int) -> Line:
     from bigzoo.cost._predict import predict
 
     try:
@@ -143,11 +147,11 @@ def _line(report: CostReport, memory: Any, each: int, device: Device, count: int
         return Line(device, estimate, why_not, "unknown", None)
     room = device.memory_bytes.value
     largest = int(memory.largest(room, _MOST_SAMPLES).low)
-    return Line(device, estimate, why_not, memory.fits(room, each), largest)
+    return Line(device, estimate, why_not, memory.fits(room, report.batch_size), largest)
 
 
 def _text(lines: list[Line], count: int) -> str:
-    many = f"{count} devices each, data parallel" if count > 1 else "one device each"
+    many = f"{count} of each, data parallel, each with this batch" if count > 1 else "one of each"
     title = f"A step by the makers' figures, {many}: estimates"
     text = Table(_HEADER, tuple(map(_row, lines)), title, left=(0, 3, 5)).text()
     faults = [f"{line.device.name}: {line.why_not}" for line in lines if line.why_not]

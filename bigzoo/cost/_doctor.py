@@ -68,6 +68,7 @@ class Diagnosis:
     def __str__(self) -> str:
         parts = [self._table().text(), str(self.machine)]
         for finding in self.findings:
+            parts.append("")
             parts.append(paragraph(f"[{_MARKS[finding.kind]}] {finding.seen}: {finding.means}."))
             # A command must stay in one line to be copied.
             parts += [f"    {finding.command}"] if finding.command else []
@@ -102,9 +103,9 @@ class Diagnosis:
             for dtype, rate in self.matmul_flops_per_second.items()
         ]
         free = "unknown" if self.disk_free_bytes is None else bytes_text(self.disk_free_bytes)
-        rows = [
-            ("installed", ", ".join(installed)),
-            ("not installed", ", ".join(absent) or "-"),
+        rows = [("installed", ", ".join(installed))]
+        rows += [("not installed", ", ".join(absent))] if absent else []
+        rows += [
             ("matrices", f"{', '.join(rates)} (a short look)"),
             ("disk", f"{free} free at {self.keras_home}"),
         ]

@@ -212,7 +212,7 @@ def _number(tensor: Any, inputs: Any, op: Any) -> int | None:
     if position is not None:
         return _number(op.inputs[position], [], op)
     value = tf.get_static_value(_element(tensor))
-    if value is None or not tensor.shape.rank == 0:
+    if value is None or tensor.shape.rank != 0:
         return None
     return int(value.reshape(-1)[_index(tensor)])
 

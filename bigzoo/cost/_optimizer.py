@@ -72,7 +72,7 @@ def slots(optimizer: Any, variables: Sequence[Any]) -> Slots:
         math.prod(v.shape) * item_bits(keras.backend.standardize_dtype(v.dtype)) // 8
         for v in variables
     )
-    return Slots(fresh.name, total, total / weights if weights else 0.0)
+    return Slots(type(fresh).__name__, total, total / weights if weights else 0.0)
 
 
 def _probe(optimizer: keras.optimizers.Optimizer, rank: int) -> list[tuple[int, ...]]:

@@ -12,7 +12,7 @@ import keras
 from bigzoo._errors import check_choice, check_int, check_number, message, shorten
 from bigzoo.cost._analyze import analyze
 from bigzoo.cost._catalogue import get
-from bigzoo.cost._plan_memory import SHARDED_WHY, Memory, verdict
+from bigzoo.cost._plan_memory import SHARDED, SHARDED_WHY, Memory, verdict
 from bigzoo.cost._plan_types import PlanRow, TrainingPlan
 from bigzoo.cost._power import (
     BUILDING,
@@ -29,6 +29,7 @@ from bigzoo.cost._predict import predict
 from bigzoo.cost._report import CostReport
 
 _DIRTIEST = 2.0  # kg CO2e per kWh; no grid comes near, so that grams are noticed
+_NO_PRICE = "no price, so no money: give price_per_hour={name of the device: price of one hour}"
 # What ZeRO's third stage sends more than plain data parallelism does.
 _GATHER = 0.5
 _GATHER_WHY = "sharding of everything sends 1.5 times as much (Rajbhandari et al. 2020, section 7)"
@@ -180,18 +181,22 @@ def _layout(job: _Job, row: PlanRow) -> tuple[int | None, str]:
     if row.memory_bytes is None:
         return job.devices, "none"
     samples = math.ceil(job.batch_size / job.devices)
-    for sharding in ("none", "optimizer", "all"):
-        peak = job.memory.peak(samples, job.devices, sharding)
-        if verdict(peak, row.memory_bytes) != "no":
-            return job.devices, sharding
-    return None, "none"
+    fits = {
+        sharding: verdict(job.memory.peak(samples, job.devices, sharding), row.memory_bytes)
+        for sharding in SHARDED
+    }
+    # What surely fits is better than what shares less.
+    sure = [name for name, answer in fits.items() if answer == "yes"]
+    maybe = [name for name, answer in fits.items() if answer == "close"]
+    return (job.devices, (sure + maybe)[0]) if sure or maybe else (None, "none")
 
 
 def _costs(
     job: _Job, row: PlanRow, target: Any, count: int, sharding: str, reasons: list[str]
 ) -> PlanRow:
     try:
-        step = predict(job.memory.report(job.batch_size), target, devices=count)
+        each = job.memory.report(math.ceil(job.batch_size / count))
+        step = predict(each, target, devices=count)
     except ValueError as error:  # a device without a peak for this dtype, say
         reasons.append(f"the time of a step can't be told: {shorten(error)}")
         return dataclasses.replace(row, reasons=tuple(reasons))
@@ -210,7 +215,7 @@ def _costs(
         carbon = kwh * job.grid
     money = hours * (count * job.prices[row.device]) if row.device in job.prices else None
     if money is None:
-        reasons.append(f"no price: give price_per_hour={{{row.device!r}: …}}")
+        reasons.append(_NO_PRICE)
     notes = [*step.assumptions, *([_GATHER_WHY] if more else [])]
     return dataclasses.replace(
         row,

@@ -7,15 +7,26 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bigzoo._units import NOTHING, bytes_text, digits_text, mass_text, range_text, seconds_text
+from bigzoo._units import (
+    NOTHING,
+    bytes_text,
+    digits_text,
+    energy_text,
+    mass_text,
+    range_text,
+    seconds_text,
+)
 from bigzoo.cost._power import Range
-from bigzoo.cost._predict import StepEstimate
 from bigzoo.cost._render import plain
-from bigzoo.cost._tables import Table, bullets, html_bullets, html_paragraph, paragraph
+from bigzoo.cost._tables import WIDTH, Table, bullets, html_bullets, html_paragraph, paragraph
+
+if TYPE_CHECKING:
+    from bigzoo.cost._estimate import StepEstimate
 
 # What a plan can be ordered by -> the field of a row.
+SHARDED_PARTS = {"optimizer": "optimizer", "all": "weights, gradients, optimizer"}
 FIGURES = {"hours": "hours", "energy": "kwh", "carbon": "kg_co2e", "money": "money"}
 
 
@@ -95,14 +106,17 @@ class TrainingPlan:
     ordered_by: str = ""
 
     def __str__(self) -> str:
-        parts = [paragraph(self._title()), paragraph(self._setting()), "", self._table().text()]
+        parts = [paragraph(self._title()), paragraph(self._setting())]
+        for table in self._tables():
+            parts += ["", table.text()]
         if lines := [*self._order(), *self._notes()]:
             parts += ["", bullets(lines)]
         return "\n".join([*parts, "", "Assumed:", bullets(self._all_assumptions())])
 
     def _repr_html_(self) -> str:
         parts = [html_paragraph(self._title(), bold=True), html_paragraph(self._setting())]
-        parts += [self._table().html(), html_bullets([*self._order(), *self._notes()])]
+        parts += [table.html() for table in self._tables()]
+        parts.append(html_bullets([*self._order(), *self._notes()]))
         parts += [html_paragraph("Assumed:"), html_bullets(self._all_assumptions())]
         return f"<div>{''.join(parts)}</div>"
 
@@ -126,12 +140,21 @@ class TrainingPlan:
             f"({range_text(peak.low, peak.high, bytes_text)})"
         )
 
-    def _table(self) -> Table:
-        header = ("device", "fits", "batch up to", "devices", "time", "kWh", "CO2e", "money")
-        rows = tuple(_cells(row) for row in self.rows)
-        keep = [i for i in range(len(header)) if i < 5 or any(row[i] != NOTHING for row in rows)]
-        cut = tuple(tuple(row[i] for i in keep) for row in rows)
-        return Table(tuple(header[i] for i in keep), cut, left=(0, 1))
+    def _tables(self) -> list[Table]:
+        """Whether it fits, and what it takes; the latter in two tables if one is too wide."""
+        room = Table(
+            ("device", "fits", "batch that fits", "at best", "devices", "sharded"),
+            tuple(_room_cells(row) for row in self.rows),
+            left=(0, 1, 5),
+        )
+        header = ("device", "time", "energy", "CO2e", "money")
+        rows = tuple(_cost_cells(row) for row in self.rows)
+        whole = Table(header, rows)
+        if max(map(len, whole.text().splitlines())) <= WIDTH:
+            return [room, whole]
+        first = Table(header[:3], tuple(row[:3] for row in rows))
+        second = Table((header[0], *header[3:]), tuple((row[0], *row[3:]) for row in rows))
+        return [room, first, second]
 
     def _order(self) -> list[str]:
         """Where the ranges don't decide the order."""
@@ -152,45 +175,61 @@ class TrainingPlan:
         for row in self.rows:
             for text in (*row.reasons, *_needs(row)):
                 lines.setdefault(text, []).append(row.device)
-        return [f"{', '.join(names)}: {text}" for text, names in lines.items()]
+        return self._of_whom(lines, len(self.rows))
 
     def _all_assumptions(self) -> list[str]:
         lines: dict[str, list[str]] = {}
         for row in self.rows:
             for text in row.assumptions:
                 lines.setdefault(text, []).append(row.device)
-        every = sum(row.step is not None for row in self.rows)
-        own = [
+        estimated = sum(row.step is not None for row in self.rows)
+        return [*self.assumptions, *self._of_whom(lines, estimated)]
+
+    def _of_whom(self, lines: dict[str, list[str]], every: int) -> list[str]:
+        """Each line with the devices that it is about, unless it is about all."""
+        return [
             text if len(names) == every else f"{', '.join(names)}: {text}"
             for text, names in lines.items()
         ]
-        return [*self.assumptions, *own]
 
 
-def _cells(row: PlanRow) -> tuple[str, ...]:
-    shared = "" if row.sharding == "none" else f", {row.sharding} sharded"
+def _room_cells(row: PlanRow) -> tuple[str, ...]:
+    batch = row.largest_batch
     return (
         row.device,
         row.fits or "?",
-        NOTHING if row.largest_batch is None else f"{row.largest_batch.low:,.0f}",
-        NOTHING if row.devices is None else f"{row.devices:,}{shared}",
+        NOTHING if batch is None else f"{batch.low:,.0f}",
+        NOTHING if batch is None else f"{batch.high:,.0f}",
+        NOTHING if row.devices is None else f"{row.devices:,}",
+        "nothing" if row.sharding == "none" else SHARDED_PARTS[row.sharding],
+    )
+
+
+def _cost_cells(row: PlanRow) -> tuple[str, ...]:
+    return (
+        row.device,
         _cell(row.hours, lambda hours, digits: seconds_text(3600 * hours, digits)),
-        _cell(row.kwh, digits_text),
+        _cell(row.kwh, lambda kwh, digits: energy_text(3.6e6 * kwh, digits)),
         _cell(row.kg_co2e, mass_text),
-        _cell(row.money, digits_text),
+        _cell(row.money, _money),
     )
 
 
 def _cell(figure: Range | None, text: Callable[[float, int], str]) -> str:
-    """The middle, and the range beside it without repeating a unit."""
+    """The middle, and the range beside it."""
     if figure is None:
         return NOTHING
     middle = text(figure.mid, 2)
-    number, _, unit = middle.rpartition(" ")
-    ends = [text(end, 2) for end in (figure.low, figure.high)]
-    if number:
-        ends = [end.removesuffix(f" {unit}") for end in ends]
-    return f"{middle} ({ends[0]}–{ends[1]})" if ends[0] != ends[1] else middle
+    between = range_text(figure.low, figure.high, text)
+    # A dash, as four such cells stand in a line.
+    return middle if between == middle else f"{middle} ({between.replace(' to ', '–')})"
+
+
+def _money(value: float, digits: int) -> str:
+    """In hundredths at the least: smaller coins are rare."""
+    if value < 0.005:
+        return "<0.01"
+    return f"{value:.2f}" if value < 9.95 else digits_text(value, digits)
 
 
 def _needs(row: PlanRow) -> list[str]:

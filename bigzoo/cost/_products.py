@@ -95,25 +95,19 @@ def einsum(equation: str, left: Sequence[int], right: Sequence[int]) -> dict[str
     """Cost of a two-operand einsum: each label is a group, a row, a column or summed over."""
     terms, _, result = equation.replace(" ", "").partition("->")
     first, _, second = terms.partition(",")
-    first, second = (
-        _spelled(first, len(left)),
-        _spelled(second, len(right)),
-    )
-    sizes = {**dict(zip(second, right, strict=True)), **_not_one(first, left)}
+    first, second = _spelled(first, len(left)), _spelled(second, len(right))
+    sizes = dict(zip([*second, *first], [*right, *left], strict=True))
     for label, size in zip(second, right, strict=True):
         sizes[label] = max(sizes[label], size)  # broadcasting
     result = _spelled(result, None)
     both = set(first) & set(second)
     groups = [label for label in both if label in result or label.isdigit()]
     inner = [label for label in both if label not in groups]
-    rows = [label for label in set(first) - both]
-    columns = [label for label in set(second) - both]
-    size = [math.prod(sizes[label] for label in part) for part in (groups, rows, inner, columns)]
-    return matmul(*size)
-
-
-def _not_one(labels: str, shape: Sequence[int]) -> dict[str, int]:
-    return dict(zip(labels, shape, strict=True))
+    rows = list(set(first) - both)
+    columns = list(set(second) - both)
+    parts = (groups, rows, inner, columns)
+    m, r, k, c = (math.prod(sizes[label] for label in part) for part in parts)
+    return matmul(m, r, k, c)
 
 
 def _spelled(labels: str, rank: int | None) -> str:

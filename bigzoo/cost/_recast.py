@@ -42,8 +42,7 @@ def recast(program: Program, before: str, after: str) -> Program:
             tensors[key] = tensor
         else:
             tensors[key] = _with(tensor, compute)
-    nodes = [node for node in program.nodes]
-    return Program(**{**program.__dict__, "tensors": tensors, "nodes": nodes})
+    return Program(**{**program.__dict__, "tensors": tensors})
 
 
 def _with(tensor: Tensor, dtype: str) -> Tensor:

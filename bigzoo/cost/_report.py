@@ -64,7 +64,7 @@ class CostReport:
         forward_flops: FLOPs of the matrix-product class in a forward pass, two per multiply-add.
         forward_macs: Multiply-adds, `forward_flops` / 2.
         padding_flops: The part of `forward_flops` that multiplies the zeros of padding.
-        elementwise_flops: Arithmetic of everything else in the forward pass; depends on the backend.
+        elementwise_flops: All other arithmetic of the forward pass; depends on the backend.
         training_flops: As `forward_flops`, for forward and backward; 0 when not training.
         gradient_bytes: One gradient for each trainable weight.
         optimizer_bytes: The optimizer's slots.

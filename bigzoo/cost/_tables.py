@@ -89,14 +89,18 @@ class Table:
 
 def paragraph(text: str, indent: str = "") -> str:
     """Broken into lines of at most `WIDTH`."""
-    return textwrap.fill(clean(text), WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return _fill(text, indent, indent)
 
 
 def bullets(lines: Sequence[str]) -> str:
     """Each as a paragraph that begins with a dash."""
-    fill = textwrap.fill
-    return "\n".join(
-        fill(clean(line), WIDTH, initial_indent="- ", subsequent_indent="  ") for line in lines
+    return "\n".join(_fill(line, "- ", "  ") for line in lines)
+
+
+def _fill(text: str, first: str, then: str) -> str:
+    """Broken between words only: an address must stay whole, so that it can be copied."""
+    return textwrap.fill(
+        clean(text), WIDTH, initial_indent=first, subsequent_indent=then, break_on_hyphens=False
     )
 
 

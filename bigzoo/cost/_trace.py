@@ -101,7 +101,7 @@ def _is_rematerialised(layer: keras.Layer) -> bool:
     mode = getattr(layer, _REMAT, None)
     kind = getattr(mode, "mode", None)
     if kind == "list_of_layers":
-        return layer.name in (mode.layer_names or ())
+        return layer.name in (getattr(mode, "layer_names", None) or ())
     return kind in ("full", "larger_than")
 
 

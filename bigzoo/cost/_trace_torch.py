@@ -205,8 +205,6 @@ class _Recorder:
         if symbolic:
             args, kwargs = self._without_values(args), self._without_values(kwargs)
             known = list(_tensors([args, kwargs]))
-            if "generator" in kwargs:
-                kwargs["generator"] = None  # there is none for tensors without values
         if "device" in kwargs:
             kwargs = {**kwargs, "device": "meta" if symbolic else "cpu"}
         self.running = (name, self.current_layer())

@@ -152,13 +152,12 @@ def _by_kind(operations: Sequence[Any], peak: Callable[[Any], float | None]) -> 
 
 def _roof(on: Any, operations: Sequence[Any]) -> _Roof:
     name = str(getattr(on, "title", "") or getattr(on, "name", "") or "this machine")
-    bandwidth = _number(getattr(on, "bandwidth_bytes_per_second", None))
-    rates = getattr(on, "rates", None)
-    if isinstance(rates, Mapping):
-        return _measured_roof(name, bandwidth, rates, operations)
+    if isinstance(getattr(on, "rates", None), Mapping):
+        return _measured_roof(name, on, operations)
     if not callable(getattr(on, "peak", None)) or not hasattr(on, "bandwidth_bytes_per_second"):
         fix = "Take one with bz.cost.hardware.get(name), or measure with bz.cost.calibrate()."
         raise TypeError(message("on", on, "a device or a calibration", fix))
+    bandwidth = _number(on.bandwidth_bytes_per_second)
     if bandwidth is None:
         raise ValueError(f"The memory bandwidth of {name} is not known; a roofline needs it.")
     dtypes = sorted({o.dtype for o in operations if o.kind in _PRODUCTS}) or ["float32"]
@@ -171,17 +170,21 @@ def _roof(on: Any, operations: Sequence[Any]) -> _Roof:
     return _Roof(name, bandwidth, lambda operation: on.peak(operation.dtype), ceilings)
 
 
-def _measured_roof(
-    name: str, bandwidth: float | None, rates: Mapping[str, Any], operations: Sequence[Any]
-) -> _Roof:
-    numbers = {kind: _number(rate) for kind, rate in rates.items()}
-    bandwidth = bandwidth or numbers.get("memory")
-    kinds = [kind for kind in _PRODUCTS if any(o.kind == kind for o in operations)] or ["matmul"]
-    ceilings = tuple((kind, rate) for kind in kinds if (rate := numbers.get(kind)))
+def _measured_roof(name: str, on: Any, operations: Sequence[Any]) -> _Roof:
+    """Of a calibration. Its rates of products are FLOP/s; those of the other kinds are bytes/s."""
+    products = [operation for operation in operations if operation.kind in _PRODUCTS]
+    dtypes = sorted({operation.dtype for operation in products})
+    if products and callable(getattr(on, "peak", None)) and not any(map(on.peak, dtypes)):
+        fix = "Calibrate in that dtype, or analyze in the other."
+        raise ValueError(f"{name} was not measured in {' or '.join(dtypes)}. {fix}")
+    rates = {kind: _number(on.rates.get(kind)) for kind in _PRODUCTS}
+    bandwidth = _number(getattr(on, "bandwidth_bytes_per_second", None))
+    kinds = [kind for kind in _PRODUCTS if any(o.kind == kind for o in products)] or ["matmul"]
+    ceilings = tuple((kind, rate) for kind in kinds if (rate := rates[kind]))
     if not bandwidth or not ceilings:
         lacking = "memory" if ceilings else " or ".join(kinds)
         raise ValueError(f"{name} has no rate for {lacking}; a roofline needs it.")
-    return _Roof(name, bandwidth, lambda operation: numbers.get(operation.kind), ceilings)
+    return _Roof(name, bandwidth, lambda operation: rates.get(operation.kind), ceilings)
 
 
 def _number(figure: Any) -> float | None:

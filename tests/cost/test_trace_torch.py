@@ -80,6 +80,19 @@ def test_products_equal_the_closed_formula(cost_case, training):
         assert node.layer != ""
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_zeros_of_another_layer_are_not_padding(padding):
+    """With channels first nothing stands between the two layers' operations."""
+    first = {"data_format": "channels_first"}
+    zeros = layers.ZeroPadding2D(((0, 1), (0, 1)), **first)
+    conv = layers.Conv2D(5, 2, padding=padding, **first)
+    program = run(chain((4, 7, 5), zeros, conv))
+    # 8 x 6 positions with a kernel of 2: "same" has one zero at each end, 15 of 16 and 11 of 12.
+    taps, inner = (16 * 12, 15 * 11) if padding == "same" else (14 * 10, 14 * 10)
+    assert total(program) == 2 * 3 * taps * 4 * 5
+    assert total(program, "padding_flops") == 2 * 3 * (taps - inner) * 4 * 5
+
+
 def aten(name):
     import torch
 
@@ -280,11 +293,12 @@ def test_mixed_precision_is_seen():
     assert [node.elementwise_flops for node in casts] == [0, 0, 0]  # input, kernel, bias
 
 
-def test_seeded_and_unseeded_dropout():
-    for seed in (None, 7):
-        program = run(chain((8,), layers.Dropout(0.5, seed=seed)), training=True)
-        assert sum(node.kind == "random" for node in program.nodes) == 1
-        assert run(chain((8,), layers.Dropout(0.5, seed=seed))).nodes == []
+@pytest.mark.parametrize("layer", [layers.Dropout, layers.GaussianNoise, layers.AlphaDropout])
+@pytest.mark.parametrize("seed", [None, 7])
+def test_random_layers(layer, seed):
+    program = run(chain((8,), layer(0.5, seed=seed)), training=True)
+    assert sum(node.kind == "random" for node in program.nodes) == 1
+    assert [node.kind for node in run(chain((8,), layer(0.5, seed=seed))).nodes] == []
 
 
 # --- nothing is computed, nothing is changed ------------------------------------------------------

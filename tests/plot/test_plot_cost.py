@@ -172,13 +172,30 @@ def test_a_ceiling_for_each_dtype_of_the_products():
 
 
 def test_roofline_of_measured_rates():
-    rates = {"matmul": 900.0, "conv": 400.0, "memory": 10.0}
-    on = SimpleNamespace(name="", rates=rates)
+    # The rate of elementwise work is in bytes per second: no ceiling for FLOPs.
+    rates = {"matmul": 900.0, "conv": 400.0, "elementwise": 0.5}
+    on = SimpleNamespace(name="", rates=rates, bandwidth_bytes_per_second=10.0)
     ax = bz.plot.cost(TWO, on=on).axes[1]
     assert ax.get_title() == "roofline of this machine"
-    assert (100.0, 400.0) in set(map(tuple, marks(ax)))
+    assert sorted(map(tuple, marks(ax))) == [(0.25, 2.5), (100.0, 400.0)]
     assert "conv 400 FLOP/s" in written(ax)
     assert not any("matmul" in text for text in written(ax))
+
+
+def test_roofline_of_a_calibration():
+    from bigzoo.cost._calibration import Calibration, Sample
+
+    def sample(flops, moved):
+        return Sample((1, 1, 1, 1), moved, flops, 1.0)
+
+    samples = {"conv": (sample(400, 8),), "elementwise": (sample(0, 10), sample(0, 5))}
+    on = Calibration("My CPU", "jax", "float32", "2026-11-22", 0.0, samples)
+    ax = bz.plot.cost(TWO, on=on).axes[1]
+    assert ax.get_title() == "roofline of My CPU"
+    assert sorted(map(tuple, marks(ax))) == [(0.25, 2.5), (100.0, 400.0)]
+    half = make_report([layer("a", 1, 1, 1)], [operation("conv", 10, 0, 1, dtype="bfloat16")])
+    with pytest.raises(ValueError, match="My CPU was not measured in bfloat16"):
+        bz.plot.cost(half, on=on)
 
 
 def test_figures_with_their_source_are_read():
@@ -228,7 +245,7 @@ def test_names_do_not_run_into_each_other():
         (TWO, device({}), ValueError, "The peak of Machine X in float32 is not known"),
         (TWO, device({"float32": 1.0}, None), ValueError, "memory bandwidth of Machine X is not"),
         (TWO, SimpleNamespace(rates={"conv": 1.0}), ValueError, "has no rate for memory"),
-        (TWO, SimpleNamespace(rates={"memory": 1.0}), ValueError, "has no rate for conv"),
+        (TWO, SimpleNamespace(rates={}), ValueError, "has no rate for conv"),
     ],
 )
 def test_bad_input(report, on, error, text):
@@ -245,7 +262,10 @@ def test_a_real_report_on_a_real_device():
     # The layers' numbers are shares of the report's own; a few small layers are among the others.
     (legend,) = figure.legends
     assert legend.get_texts()[1].get_text() == f"parameters: {report.params:,} in all"
-    assert all(95 < sum(lengths) < 100.001 for lengths in bars(figure).values())
+    drawn = {name: sum(lengths) for name, lengths in bars(figure).items()}
+    assert 95 < drawn["forward FLOPs"] < 100.001
+    assert 95 < drawn["parameters"] < 100.001
+    assert 50 < drawn["activation memory"] < 100.001
     points = marks(figure.axes[1])
     device = hardware.get("a100-80")
     assert points[:, 1].max() <= device.peak("float32")

@@ -1,0 +1,74 @@
+"""`StepEstimate`: how long a step is expected to take, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from bigzoo._units import seconds_text
+from bigzoo.cost._tables import Table
+
+
+@dataclass(frozen=True)
+class StepEstimate:
+    """How long a step takes, as a middle and a range, and what it is bound by.
+
+    Attributes:
+        on: Name of the hardware.
+        devices: How many of them work together, data parallel.
+        batch_size: Samples in a step over all devices.
+        step_seconds: The middle of the estimate.
+        step_low_seconds, step_high_seconds: Its range.
+        compute_seconds: Of the middle: operations that wait for arithmetic.
+        memory_seconds: Operations that wait for memory.
+        overhead_seconds: To start the operations.
+        communication_seconds: To add the gradients up over all devices, as far as it shows.
+        mfu: Model FLOPs utilisation: the products' FLOPs per second over the peak; None where no
+            peak is known.
+        bound: The largest of the four: "compute", "memory", "overhead" or "communication".
+        assumptions: What the figures rest on, in sentences.
+    """
+
+    on: str
+    devices: int
+    batch_size: int
+    step_seconds: float
+    step_low_seconds: float
+    step_high_seconds: float
+    compute_seconds: float
+    memory_seconds: float
+    overhead_seconds: float
+    communication_seconds: float
+    mfu: float | None
+    bound: str
+    assumptions: tuple[str, ...] = field(default=())
+
+    @property
+    def samples_per_second(self) -> float:
+        """Of all devices together, by the middle of the estimate."""
+        return self.batch_size / self.step_seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """The estimate as plain numbers, strings and lists, which JSON can hold."""
+        return {**self.__dict__, "assumptions": list(self.assumptions)}
+
+    def __str__(self) -> str:
+        return f"{self._table().text()}\n" + "\n".join(f"- {text}" for text in self.assumptions)
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> Table:
+        title = f"A step of {self.batch_size} samples on {self.devices} x {self.on}"
+        low, high = seconds_text(self.step_low_seconds), seconds_text(self.step_high_seconds)
+        rows = [
+            ("step", f"{seconds_text(self.step_seconds)} ({low} to {high})"),
+            ("samples per second", f"{self.samples_per_second:,.4g}"),
+            ("waiting for arithmetic", seconds_text(self.compute_seconds)),
+            ("waiting for memory", seconds_text(self.memory_seconds)),
+            ("starting operations", seconds_text(self.overhead_seconds)),
+            ("adding gradients up", seconds_text(self.communication_seconds)),
+            ("bound by", self.bound),
+            ("MFU", "unknown" if self.mfu is None else f"{self.mfu:.1%}"),
+        ]
+        return Table(("", ""), tuple(rows), title, left=(0, 1))
