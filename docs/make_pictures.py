@@ -27,6 +27,7 @@ def main() -> None:
         keep(out / "linear_regression.png", "fit_line.png")
         for plot in ("history", "confusion", "predictions"):
             keep(out / f"{plot}.png", f"{plot}.png")
+        draw_cost(out / "cost.png")
     draw_pets()
 
 
@@ -38,6 +39,16 @@ def keep(plot: Path, name: str) -> None:
         picture = picture.convert("RGB")
         picture.thumbnail((1200, 1200))
         picture.quantize(256).save(DOCS / "images" / name, optimize=True)
+
+
+def draw_cost(plot: Path) -> None:
+    """Where the tutorials' network costs, and its roofline."""
+    import bigzoo as bz
+
+    model = bz.models.cnn((224, 224, 3), num_classes=2, variant="plain")
+    report = bz.cost.analyze(model, batch_size=32, dtype="mixed_bfloat16")
+    bz.plot.cost(report, on=bz.cost.hardware.get("a100-80")).savefig(plot)
+    keep(plot, "cost.png")
 
 
 def draw_pets() -> None:

@@ -24,7 +24,7 @@ MODULES = sorted(
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES_WITH_CODE = [page for page in PAGES if "\n```python" in page.read_text(encoding="utf-8")]
 NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
-ROOMS = ("data", "deploy", "layers", "models", "plot", "train", "weights")
+ROOMS = ("cost", "cost.hardware", "data", "deploy", "layers", "models", "plot", "train", "weights")
 # A code block under such a comment needs what a test has not: a network, hours, or a file.
 NOT_RUN = re.compile(r"<!-- not run: .+ -->\s*$")
 
@@ -68,7 +68,7 @@ def test_each_public_function_has_a_runnable_example(room):
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_public_name_has_a_place_in_the_docs(room):
     module = importlib.import_module(f"bigzoo.{room}")
-    page = ROOT / "docs" / "api" / f"{room}.md"
+    page = ROOT / "docs" / "api" / f"{room.partition('.')[0]}.md"
     text = page.read_text(encoding="utf-8")
     missing = [name for name in module.__all__ if f"::: bigzoo.{room}.{name}\n" not in text + "\n"]
     assert not missing, f"{page.name} lacks {missing}"

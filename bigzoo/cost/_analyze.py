@@ -145,7 +145,7 @@ def _peak(
     if grads is None:
         peak = traced_inference(program, states)
     else:
-        peak = traced_training(program, grads, states, _gradient_bytes(program, model))
+        peak = traced_training(program, grads, states)
     if memory != "compiled":
         return peak
     if keras.backend.backend() != "jax":
@@ -208,7 +208,7 @@ def _report(
         bytes_moved=moved,
         arithmetic_intensity=work / moved if moved else 0.0,
         layers=_layers(model, program, operations, grads),
-        kinds=_kinds(operations),
+        kinds=_kinds(operations, training),
         unknown_ops=dict(program.unknown_ops),
         operations=tuple(operations),
         how=_how(program, peak, slot, training),
@@ -242,7 +242,9 @@ def _layers(
     params = _params_by_layer(model, layers)
     types = {name: type(layer).__name__ for name, layer in layers.items()}
     rows = [
-        _tally(name, types.get(name, ""), by_layer[name], params.get(name, 0), kept[name])
+        _tally(
+            name, types.get(name, ""), by_layer[name], params.get(name, 0), kept[name], bool(grads)
+        )
         for name in [*layers, OUTSIDE]
     ]
     return tuple(row for row in rows if row.name != OUTSIDE or _is_something(row))
@@ -273,22 +275,24 @@ def _params_by_layer(model: keras.Model, layers: dict[str, Any]) -> dict[str, in
     return found
 
 
-def _kinds(operations: Sequence[Operation]) -> tuple[Tally, ...]:
+def _kinds(operations: Sequence[Operation], training: bool) -> tuple[Tally, ...]:
     by_kind: dict[str, list[Operation]] = defaultdict(list)
     for op in operations:
         by_kind[op.kind].append(op)
-    rows = [_tally(kind, "", ops, 0, 0) for kind, ops in by_kind.items()]
+    rows = [_tally(kind, "", ops, 0, 0, training) for kind, ops in by_kind.items()]
     return tuple(sorted(rows, key=lambda row: (-row.forward_flops, -row.bytes_moved)))
 
 
-def _tally(name: str, type_: str, ops: Sequence[Operation], params: int, kept: int) -> Tally:
+def _tally(
+    name: str, type_: str, ops: Sequence[Operation], params: int, kept: int, training: bool
+) -> Tally:
     forward = [op for op in ops if op.phase == "forward"]
     return Tally(
         name=name,
         type=type_,
         params=params,
         forward_flops=_sum(forward, "flops"),
-        training_flops=_sum(ops, "flops"),
+        training_flops=_sum(ops, "flops") if training else 0,
         elementwise_flops=_sum(forward, "elementwise_flops"),
         activation_bytes=kept,
         bytes_moved=_sum(ops, "read_bytes") + _sum(ops, "write_bytes"),

@@ -65,7 +65,7 @@ def compare(estimate: Any, measurement: Measurement) -> Comparison:
         >>> estimate = bz.cost.predict(bz.cost.analyze(model, 4), on="t4")
         >>> both = bz.cost.compare(estimate, bz.cost.measure(model, 4, steps=3))
         >>> list(both.errors)
-        ['step_seconds', 'samples_per_second']
+        ['step_seconds']
     """
     if not isinstance(measurement, Measurement):
         fix = "Call bz.cost.measure(model, batch_size) first."
@@ -74,9 +74,12 @@ def compare(estimate: Any, measurement: Measurement) -> Comparison:
         fix = "Measure and estimate the same batch."
         expected = f"an estimate for {measurement.batch_size} samples in a step"
         raise ValueError(message("estimate", getattr(estimate, "batch_size", None), expected, fix))
-    names = ("step_seconds", "samples_per_second", "peak_bytes")
-    pairs = {name: (getattr(estimate, name, None), getattr(measurement, name)) for name in names}
-    both = {name: pair for name, pair in pairs.items() if None not in pair}
+    names = ("step_seconds", "peak_bytes")
+    both: dict[str, tuple[float, float]] = {}
+    for name in names:
+        got, real = getattr(estimate, name, None), getattr(measurement, name)
+        if got is not None and real is not None:
+            both[name] = (got, real)
     if not both:
         raise ValueError(
             "The estimate and the measurement have no field in common: memory is measured on "

@@ -58,6 +58,11 @@ class StepEstimate:
     def _repr_html_(self) -> str:
         return self._table().html()
 
+    def _communication(self) -> list[tuple[str, str]]:
+        if self.devices == 1:
+            return []
+        return [("adding gradients up", seconds_text(self.communication_seconds))]
+
     def _table(self) -> Table:
         title = f"A step of {self.batch_size} samples on {self.devices} x {self.on}"
         low, high = seconds_text(self.step_low_seconds), seconds_text(self.step_high_seconds)
@@ -67,7 +72,7 @@ class StepEstimate:
             ("waiting for arithmetic", seconds_text(self.compute_seconds)),
             ("waiting for memory", seconds_text(self.memory_seconds)),
             ("starting operations", seconds_text(self.overhead_seconds)),
-            ("adding gradients up", seconds_text(self.communication_seconds)),
+            *self._communication(),
             ("bound by", self.bound),
             ("MFU", "unknown" if self.mfu is None else f"{self.mfu:.1%}"),
         ]

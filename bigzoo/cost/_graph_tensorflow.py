@@ -14,11 +14,11 @@ def key_of(tensor: Any) -> tuple[int, int]:
 
 
 def shape_of(tensor: Any) -> tuple[int, ...]:
+    """The static shape; an open side counts as 1, a handle as a single thing."""
     if tensor.dtype.name in ("resource", "variant"):
         return ()
-    if tensor.shape.rank is None:
-        return ()
-    return tuple(1 if size is None else int(size) for size in tensor.shape)
+    shape = tensor.shape
+    return () if shape.rank is None else tuple(1 if n is None else n for n in shape.as_list())
 
 
 def dtype_of(dtype: Any) -> str:

@@ -131,8 +131,10 @@ def _fitted(known: Any, shape: Any) -> Any:
 
 
 def _sizes(shape: Any) -> tuple[int, ...]:
-    fix = "Give every dimension of one sample."
-    return tuple(check_int("input_shape", size, minimum=1, fix=fix) for size in shape)
+    if None in shape:
+        fix = "Give every dimension of one sample, without the batch."
+        raise ValueError(message("input_shape", tuple(shape), "numbers of at least 1", fix))
+    return tuple(check_int("input_shape", size, minimum=1) for size in shape)
 
 
 def _spec(tensor: Any, batch_size: int) -> Spec:

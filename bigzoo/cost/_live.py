@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from bigzoo.cost._program import Node, Program
 
@@ -41,18 +41,25 @@ def reaching(program: Program, roots: Iterable[int]) -> set[int]:
     return _closure(makers, roots)
 
 
-def reached(program: Program, roots: Iterable[int]) -> set[int]:
-    """Every tensor whose gradient flows back to one of `roots`, the roots included."""
+def with_gradient(program: Program, weights: Iterable[int]) -> set[int]:
+    """Every tensor through which a gradient flows from the outputs back to one of `weights`."""
     users: dict[int, list[tuple[int, ...]]] = {}
+    makers: dict[int, list[tuple[int, ...]]] = {}
+    for source, targets in _gradient_edges(program):
+        users.setdefault(source, []).append(targets)
+        for target in targets:
+            makers.setdefault(target, []).append((source,))
+    ends = [key for key in program.outputs if _carries(program, key)]
+    return _closure(users, weights) & _closure(makers, ends)
+
+
+def _gradient_edges(program: Program) -> Iterator[tuple[int, tuple[int, ...]]]:
     for node in program.nodes:
         if node.op in _STOPS:
             continue
         outputs = tuple(key for key in node.outputs if _carries(program, key))
-        for key in node.inputs:
-            users.setdefault(key, []).append(outputs)
-    for source, target in program.links:
-        users.setdefault(source, []).append((target,))
-    return _closure(users, roots)
+        yield from ((key, outputs) for key in node.inputs if _carries(program, key))
+    yield from ((source, (target,)) for source, target in program.links)
 
 
 _STOPS = ("StopGradient", "stop_gradient")

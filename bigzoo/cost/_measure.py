@@ -18,6 +18,7 @@ from bigzoo.cost._inputs import input_specs
 from bigzoo.cost._kernels import compiled, wait
 from bigzoo.cost._memory import training_step
 from bigzoo.cost._optimizer import get_optimizer
+from bigzoo.cost._stateless import run
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _inference(model: keras.Model) -> Callable[[Any], Any]:
         return compiled(lambda x: model(x, training=False))
     weights = [v.value for v in model.trainable_variables]
     others = [v.value for v in model.non_trainable_variables]
-    step = compiled(lambda w, o, x: model.stateless_call(w, o, x, training=False)[0])
+    step = compiled(lambda w, o, x: run(model, w, o, x, False)[0])
     return lambda x: step(weights, others, x)
 
 
@@ -207,11 +208,11 @@ def _training_jax(model: keras.Model, optimizer: Any) -> Callable[[Any], Any]:
     step = jax.jit(function, donate_argnums=0)
     now = [tuple(list(group) for group in state)]
 
-    def run(x: Any) -> Any:
+    def advance(x: Any) -> Any:
         now[0], loss = step(now[0], x)
         return loss
 
-    return run
+    return advance
 
 
 # --- memory of a device ------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import keras
 from bigzoo.cost._optimizer import get_optimizer
 from bigzoo.cost._program import Program, Specs
 from bigzoo.cost._rules import Gradients, has_backward, kept_by, kept_tensors
+from bigzoo.cost._stateless import abstract, run
 
 
 @dataclass(frozen=True)
@@ -56,45 +57,32 @@ def alive(program: Program) -> int:
 
 
 def traced_inference(program: Program, states: States) -> Peak:
-    """Weights, inputs, and the most that is alive; fused, a pair of arrays can be enough."""
+    """Weights, inputs, and the most activations that are alive at one time."""
     most = alive(program)
-    low = states.total + _widest(program)
-    return Peak(states.total + most, low, states.total + 2 * most, most, "traced")
+    return _peak(states, most, largest=0, activation_bytes=most)
 
 
-def _widest(program: Program) -> int:
-    """Bytes of the largest product with its result: no compiler can do with less."""
-    sizes = [program.bytes_of(n.outputs) for n in program.nodes if n.flops]
-    return max(sizes, default=0)
-
-
-def traced_training(
-    program: Program, grads: Gradients, states: States, gradient_bytes: int
-) -> Peak:
+def traced_training(program: Program, grads: Gradients, states: States) -> Peak:
     """States, and the most of activations and gradients that is there at one time.
 
     Forward, what the backward pass needs piles up; backward, it is let go as gradients of the
-    weights come. Elementwise results that nothing keeps are taken as fused away. At least: only
-    the operands of products are kept, or half of all. At most: every result stays, or twice of
-    all. tests/cost/test_memory.py holds the interval against JAX's compiler.
+    weights come. Elementwise results that nothing keeps are taken as fused away.
     """
     kept = kept_tensors(program, grads)
-    made = {key: node for node in program.nodes for key in node.outputs if node.kind != "view"}
-    everything = sum(program.tensors[key].bytes * node.count for key, node in made.items())
+    made = [key for node in program.nodes if node.kind != "view" for key in node.outputs]
     largest = max((program.tensors[key].bytes for key in made), default=0)
-    peak = _over_time(program, grads, kept)
-    operands = {
-        program.base(key)
-        for node in program.nodes
-        if node.flops
-        for key in (node.left, node.right)
-        if key is not None
-    }
-    least = _over_time(program, grads, {k: size for k, size in kept.items() if k in operands})
-    most = max(min(everything + gradient_bytes, 2 * peak) + 2 * largest, peak)
+    return _peak(states, _over_time(program, grads, kept), largest, sum(kept.values()))
+
+
+def _peak(states: States, working: int, largest: int, activation_bytes: int) -> Peak:
+    """The interval: half to twice of what isn't a state, and two workspaces of the largest array.
+
+    A compiler that fuses more keeps less, one that copies more keeps more:
+    tests/cost/test_memory.py holds the interval against JAX's.
+    """
     total = states.total
-    least = max(least, peak // 2)
-    return Peak(total + peak, total + least, total + most, sum(kept.values()), "traced")
+    high = total + 2 * working + 2 * largest
+    return Peak(total + working, total + working // 2, high, activation_bytes, "traced")
 
 
 def _over_time(program: Program, grads: Gradients, kept: dict[int, int]) -> int:
@@ -166,7 +154,7 @@ def compiled(
     inputs = keras.tree.map_structure(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), specs)
     if training:
         function, variables = training_step(model, optimizer)
-        state: Any = tuple(map(_abstract, variables))
+        state: Any = tuple(map(abstract, variables))
         plan = jax.jit(function, donate_argnums=0).lower(state, inputs).compile()
     else:
         function, state = _inference_step(model)
@@ -181,17 +169,12 @@ def compiled(
     return Peak(total, total, total, activation_bytes, "compiled")
 
 
-def _abstract(variables: Any) -> list[Any]:
-    import jax
-
-    return [jax.ShapeDtypeStruct(v.value.shape, v.value.dtype) for v in variables]
-
-
 def _inference_step(model: keras.Model) -> tuple[Any, Any]:
     def step(state: Any, x: Any) -> Any:
-        return model.stateless_call(*state, x, training=False)[0]
+        trainable, others = state
+        return run(model, trainable, others, x, False)[0]
 
-    return step, [_abstract(model.trainable_variables), _abstract(model.non_trainable_variables)]
+    return step, [abstract(model.trainable_variables), abstract(model.non_trainable_variables)]
 
 
 def training_step(model: keras.Model, optimizer: Any) -> tuple[Any, Any]:
@@ -202,7 +185,7 @@ def training_step(model: keras.Model, optimizer: Any) -> tuple[Any, Any]:
     fresh.build(model.trainable_variables)
 
     def loss(trainable: Any, others: Any, x: Any) -> Any:
-        outputs, others = model.stateless_call(trainable, others, x, training=True)
+        outputs, others = run(model, trainable, others, x, True)
         parts = [jax.numpy.mean(jax.numpy.square(y.astype("float32"))) for y in _leaves(outputs)]
         return sum(parts), others
 

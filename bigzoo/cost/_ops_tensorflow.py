@@ -88,7 +88,7 @@ RULES: dict[str, Rule] = {
         "inputs",
         1,
         """Square SquaredDifference Maximum Minimum Abs Log Log1p Pow Erf Erfc Sin Cos Tan Asin Acos
-        Atan Atan2 Sinh Cosh Asinh Acosh Atanh Lgamma Digamma Softplus Softsign LeakyRelu ComplexAbs 
+        Atan Atan2 Sinh Cosh Asinh Acosh Atanh Lgamma Digamma Softplus Softsign LeakyRelu ComplexAbs
         Igamma Igammac Betainc Zeta Polygamma BesselI0e BesselI1e Ndtri""",
     ),
     **_rules("elementwise", "inputs", 7, "FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bigzoo._errors import check_int, message
+from bigzoo._units import seconds_text
 from bigzoo.cost._calibration import Calibration
 from bigzoo.cost._catalogue import get
 from bigzoo.cost._device import Device
@@ -29,13 +30,14 @@ class Assumed:
     bandwidth: float  # share of the memory's bandwidth
     unfused: float  # share of the elementwise traffic that is left after fusion
     overhead_seconds: float  # to start an operation
+    step_seconds: float  # to start a step
 
 
 # The outcomes of these are held against published measurements in tests/cost/test_predict.py.
 ASSUMED = {
-    "low": Assumed(0.85, 1.3, 0.92, 0.3, 0.0),
-    "mid": Assumed(0.6, 0.8, 0.8, 0.5, 2e-6),
-    "high": Assumed(0.3, 0.35, 0.6, 1.0, 8e-6),
+    "low": Assumed(0.92, 2.0, 0.92, 0.3, 0.3e-6, 20e-6),
+    "mid": Assumed(0.6, 0.9, 0.8, 0.5, 2e-6, 100e-6),
+    "high": Assumed(0.3, 0.35, 0.6, 1.0, 8e-6, 1e-3),
 }
 
 
@@ -120,10 +122,8 @@ def _on_device(report: CostReport, device: Device, devices: int) -> StepEstimate
     }
     assumptions = _device_assumptions(device, needed)
     way, note = _one_way(device, devices)
-    dtype = _main_dtype(report)
-    return _estimate(
-        report, device.name, devices, parts, _mean_peak(peaks, dtype), way, [*assumptions, *note]
-    )
+    peak = peaks[_main_dtype(report)].get("mid")
+    return _estimate(report, device.name, devices, parts, peak, way, [*assumptions, *note])
 
 
 def _peaks(device: Device, dtype: str) -> dict[str, float]:
@@ -150,7 +150,8 @@ def _device_parts(
 ) -> Parts:
     bandwidth = device.bandwidth_bytes_per_second
     rate = assumed.bandwidth * (bandwidth.value if bandwidth else 0.0)
-    compute = memory = overhead = 0.0
+    compute = memory = 0.0
+    overhead = assumed.step_seconds
     for op in report.operations:
         moved = (op.read_bytes + op.write_bytes) / rate
         if op.kind in PRODUCTS:
@@ -179,12 +180,14 @@ def _device_assumptions(device: Device, dtypes: set[str]) -> list[str]:
         f"{low.compute:.0%}), memory {mid.bandwidth:.0%} of its bandwidth ({high.bandwidth:.0%} "
         f"to {low.bandwidth:.0%}).",
         f"Fusion leaves {mid.unfused:.0%} of the elementwise traffic ({low.unfused:.0%} to "
-        f"{high.unfused:.0%}); an operation takes {mid.overhead_seconds * 1e6:.0f} us to start "
-        f"(0 to {high.overhead_seconds * 1e6:.0f}).",
+        f"{high.unfused:.0%}). To start, an operation takes {seconds_text(mid.overhead_seconds)} "
+        f"({seconds_text(low.overhead_seconds)} to {seconds_text(high.overhead_seconds)}), a step "
+        f"{seconds_text(mid.step_seconds)} ({seconds_text(low.step_seconds)} to "
+        f"{seconds_text(high.step_seconds)}).",
         "The input pipeline keeps up.",
     ]
     if "float32" in dtypes and device.peak("tfloat32"):
-        found.append("Float32 products run as TF32; at most, they don't.")
+        found.append("Float32 products run as TF32; the upper end of the range is without it.")
     if "float32" in dtypes and device.kind == "tpu" and not device.peak("float32"):
         found.append("Float32 products run in one pass of bfloat16, a TPU's default.")
     return found

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from bigzoo.cost._live import reached, reaching
+from bigzoo.cost._live import with_gradient
 from bigzoo.cost._program import PRODUCTS, Node, Program
 from bigzoo.cost._report import Operation
 
@@ -29,7 +29,7 @@ class Gradients:
 def gradients(program: Program, rematerialised: set[str] | None = None) -> Gradients:
     """The tensors between the trainable weights and the model's outputs."""
     weights = [key for key, v in program.variables.items() if v.trainable]
-    between = reached(program, weights) & reaching(program, program.outputs)
+    between = with_gradient(program, weights)
     return Gradients(frozenset(between), frozenset(rematerialised or ()))
 
 

@@ -11,6 +11,7 @@ import keras
 from bigzoo.cost._ops_jax import RULES
 from bigzoo.cost._products import Axis, convolution, matmul
 from bigzoo.cost._program import Node, Program, Specs, Tensor, Variable
+from bigzoo.cost._stateless import abstract, run
 from bigzoo.cost._trace import layer_scopes
 
 _SCOPE = re.compile(r"bigzoo_layer_(\d+)")
@@ -25,21 +26,14 @@ def trace_jax(
     names = list(layers)
     numbers = {name: i for i, name in enumerate(names)}
     inputs = keras.tree.map_structure(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype), specs)
-    weights = [_abstract(model.trainable_variables), _abstract(model.non_trainable_variables)]
+    weights = [abstract(model.trainable_variables), abstract(model.non_trainable_variables)]
 
     def forward(trainable: Any, others: Any, x: Any) -> Any:
-        return model.stateless_call(trainable, others, x, training=training)
+        return run(model, trainable, others, x, training)
 
     with layer_scopes(layers, lambda name: jax.named_scope(f"bigzoo_layer_{numbers[name]}")):
         closed = jax.make_jaxpr(forward)(*weights, inputs)
     return JaxprReader(names).read(closed, model)
-
-
-def _abstract(variables: list[Any]) -> list[Any]:
-    import jax
-
-    # The values' own dtypes: random seeds are kept as they are.
-    return [jax.ShapeDtypeStruct(v.value.shape, v.value.dtype) for v in variables]
 
 
 class JaxprReader:
