@@ -55,7 +55,8 @@ class EnergyResult:
         if self.low_joules is not None and self.high_joules is not None:
             text += f" ({range_text(self.low_joules, self.high_joules, energy_text, 3)})"
         end = "" if self.complete else ", not complete"
-        first = f"energy {text} in {seconds_text(self.seconds)}, {self.epochs} epochs{end}"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        first = f"energy {text} in {seconds_text(self.seconds)}, {epochs}{end}"
         return "\n".join([first, bullets([self.method, *self.notes])])
 
 

@@ -122,7 +122,7 @@ def plan(
             model, batch_size=size, input_shape=input_shape, optimizer=optimizer, dtype=dtype
         )
 
-    memory = Memory(at, batch_size, _check_report(report))
+    memory = Memory(at, batch_size, _check_report(report, model, dtype))
     job = _Job(memory, samples, epochs, batch_size, devices, grid, building, prices)
     first = memory.report(batch_size)
     rows = tuple(_row(job, name, target) for name, target in targets.items())
@@ -290,7 +290,7 @@ def _pue(pue: float | None) -> Range:
     return Range(value, value, value)
 
 
-def _check_report(report: Any) -> CostReport | None:
+def _check_report(report: Any, model: Any, dtype: str | None) -> CostReport | None:
     if report is None:
         return None
     if not isinstance(report, CostReport):
@@ -298,6 +298,12 @@ def _check_report(report: Any) -> CostReport | None:
     if not report.training:
         fix = "Call analyze with training=True."
         raise ValueError(f"`report` is of a prediction; expected one of a training step. {fix}")
+    params = model.count_params() if isinstance(model, keras.Model) else report.params
+    if report.params != params or dtype not in (None, report.dtype):
+        raise ValueError(
+            f"`report` is of {report.model!r} with {report.params:,} parameters in {report.dtype}; "
+            f"expected one of this model, with {params:,} in {dtype or report.dtype}. Leave it out."
+        )
     return report
 
 

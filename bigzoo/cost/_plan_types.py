@@ -130,7 +130,8 @@ class TrainingPlan:
 
     def _title(self) -> str:
         order = f", least {self.ordered_by} first" if self.ordered_by else ""
-        return f"Training {self.model} on {self.samples:,} samples, {self.epochs:,} epochs{order}"
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs:,} epochs"
+        return f"Training {self.model} on {self.samples:,} samples, {epochs}{order}"
 
     def _setting(self) -> str:
         peak = self.peak_bytes

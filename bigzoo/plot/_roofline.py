@@ -159,7 +159,8 @@ def _roof(on: Any, operations: Sequence[Any]) -> _Roof:
         raise TypeError(message("on", on, "a device or a calibration", fix))
     bandwidth = _number(on.bandwidth_bytes_per_second)
     if bandwidth is None:
-        raise ValueError(f"The memory bandwidth of {name} is not known; a roofline needs it.")
+        fix = "Measure it there: bz.cost.calibrate()."
+        raise ValueError(f"The bandwidth of {name} isn't known; a roofline needs it. {fix}")
     dtypes = sorted({o.dtype for o in operations if o.kind in _PRODUCTS}) or ["float32"]
     known = [(dtype, on.peak(dtype)) for dtype in dtypes]
     ceilings = tuple((dtype, float(peak)) for dtype, peak in known if peak)

@@ -82,7 +82,7 @@ no_remat = pytest.mark.skipif(ON_TENSORFLOW, reason="Keras' remat fails in Tenso
 def test_remat_on_tensorflow_is_a_clear_error():
     with keras.RematScope(mode="full"):
         model = dense_model()
-    with pytest.raises(ValueError, match="keras.RematScope don't run in TensorFlow's graphs"):
+    with pytest.raises(ValueError, match=r"keras.RematScope don't run in TensorFlow's graphs"):
         analyze(model, 2)
 
 

@@ -221,7 +221,7 @@ def test_shape_optimizer_and_dtype_arrive(main, small, predicted):
     assert small == [("any", (16,))]
     assert predicted == [("t4", 3)]
     report = found["report"]
-    assert (report["batch_size"], report["optimizer"], report["training"]) == (6, "sgd", True)
+    assert (report["batch_size"], report["optimizer"], report["training"]) == (6, "SGD", True)
     assert report["forward_flops"] == 6 * 2 * 16 * 4
     inference = json.loads(main("cost", "any", "--inference", "--json")[1])["report"]
     assert (inference["training"], inference["training_flops"]) == (False, 0)

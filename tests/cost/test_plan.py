@@ -348,6 +348,16 @@ def test_options_reach_the_analysis_and_a_report_saves_one(stand_in):
     assert len(stand_in.sizes) == len(set(stand_in.sizes)), "a batch size is analyzed twice"
 
 
+def test_the_report_of_another_model_is_refused():
+    import bigzoo as bz
+
+    other = bz.cost.analyze(bz.models.mlp(8), 4)
+    with pytest.raises(ValueError, match=r"of 'mlp' with 154,951 parameters.*one of this model"):
+        bz.cost.plan(bz.models.mlp(9), 64, 1, 4, "t4", report=other)
+    with pytest.raises(ValueError, match="in mixed_bfloat16"):
+        bz.cost.plan(bz.models.mlp(8), 64, 1, 4, "a10", report=other, dtype="mixed_bfloat16")
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [

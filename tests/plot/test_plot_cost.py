@@ -243,7 +243,7 @@ def test_names_do_not_run_into_each_other():
         (TWO, "h100-sxm", TypeError, r"`on` is 'h100-sxm'; expected a device or a calibration"),
         (TWO, 5, TypeError, "`on` is 5; expected a device"),
         (TWO, device({}), ValueError, "The peak of Machine X in float32 is not known"),
-        (TWO, device({"float32": 1.0}, None), ValueError, "memory bandwidth of Machine X is not"),
+        (TWO, device({"float32": 1.0}, None), ValueError, "bandwidth of Machine X isn.t known"),
         (TWO, SimpleNamespace(rates={"conv": 1.0}), ValueError, "has no rate for memory"),
         (TWO, SimpleNamespace(rates={}), ValueError, "has no rate for conv"),
     ],
