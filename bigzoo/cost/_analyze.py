@@ -12,17 +12,25 @@ import keras
 
 from bigzoo._errors import check_bool, check_choice
 from bigzoo.cost._inputs import input_specs
-from bigzoo.cost._memory import Peak, States, compiled, traced_inference, traced_training
+from bigzoo.cost._memory import (
+    Peak,
+    States,
+    analytic,
+    compiled,
+    constant_bytes,
+    traced_inference,
+    traced_training,
+)
 from bigzoo.cost._optimizer import Slots, slots
 from bigzoo.cost._program import Program, Specs, item_bits
-from bigzoo.cost._recast import policy_name, recast
+from bigzoo.cost._recast import own_policy, policy_name, recast, weight_dtype
 from bigzoo.cost._report import CostReport, Operation, Tally
 from bigzoo.cost._rules import Gradients, gradients, kept_tensors, step
 from bigzoo.cost._trace import named_layers, rematerialised, trace
 from bigzoo.cost._update import update_operations
 
 OUTSIDE = "(outside layers)"
-_MEMORY = ("auto", "traced", "compiled")
+_MEMORY = ("auto", "traced", "compiled", "analytic")
 
 
 def analyze(
@@ -52,12 +60,14 @@ def analyze(
             inputs one shape that fits all, or a dict or list of shapes. A subclassed model
             whose input is not float32 takes a `keras.KerasTensor` here. A model without
             weights is built for it.
-        optimizer: Name or optimizer whose slots, such as Adam's two, are counted.
+        optimizer: Name or optimizer whose slots, such as Adam's two, are counted; None for the
+            one that the model was compiled with.
         training: Whether to count a training step; else a forward pass in inference.
         dtype: Dtype policy to count in, such as "mixed_bfloat16", in place of the model's own.
             The model is not changed: every array but the outputs is counted in that width.
         memory: How to find the peak: "traced" from the trace; "compiled" by JAX's compiler,
-            exact but slow (seconds to minutes), needs the JAX backend; "auto" is "traced".
+            its own plan but slow (seconds to minutes), needs the JAX backend; "analytic", an
+            interval from the sizes of all results alone; "auto" is "traced".
 
     Returns:
         A `CostReport`; print it, show it in a notebook, or use its fields. All figures are for
@@ -78,17 +88,73 @@ def analyze(
     training = check_bool("training", training)
     check_choice("memory", memory, _MEMORY)
     specs = input_specs(model, batch_size, input_shape)
-    own, wanted = policy_name(model), policy_name(model, dtype)
-    slot = slots(optimizer, model.trainable_variables) if training else Slots("", 0, 0.0)
+    own, wanted = own_policy(model), policy_name(model, dtype)
+    _check_compiled(memory, own == wanted)
+    stored = weight_dtype(own, wanted)
+    weights = model.trainable_variables
+    if optimizer is None:
+        optimizer = getattr(model, "optimizer", None) or "adam"
+    slot = slots(optimizer, weights, stored) if training else Slots()
     program = recast(trace(model, specs, training), own, wanted)
     _warn_unknown(program, model)
-    grads = gradients(program, rematerialised(model)) if training else None
+    grads = gradients(program, rematerialised(model, _output_sizes(program))) if training else None
     operations = step(program, grads)
     if training:
-        operations += update_operations(optimizer, model.trainable_variables)
-    states = _states(program, model, slot, wanted)
-    peak = _peak(model, specs, program, grads, states, optimizer, memory, own == wanted)
-    return _report(model, specs, program, operations, grads, slot, states, peak, training, wanted)
+        owners = _owners(model)
+        operations += update_operations(slot, weights, owners, stored)
+    states = States(
+        weight_bytes=_bytes(model.variables, stored),
+        optimizer_bytes=slot.bytes,
+        input_bytes=program.bytes_of(program.inputs),
+        constant_bytes=constant_bytes(program),
+    )
+    gradient_bytes = _bytes(weights, stored) if training else 0
+    if memory == "compiled":
+        kept = _traced(program, grads, states).activation_bytes
+        peak = compiled(model, specs, training, optimizer, kept)
+    elif memory == "analytic":
+        peak = analytic(program, states, gradient_bytes)
+    else:
+        peak = _traced(program, grads, states)
+    return _report(model, specs, program, operations, grads, slot, states, peak, wanted)
+
+
+def _traced(program: Program, grads: Gradients | None, states: States) -> Peak:
+    if grads is None:
+        return traced_inference(program, states)
+    return traced_training(program, grads, states)
+
+
+def _check_compiled(memory: str, own_dtype: bool) -> None:
+    backend = keras.backend.backend()
+    if memory == "compiled" and backend != "jax":
+        raise ValueError(
+            f'memory="compiled" needs the JAX backend, and this is {backend}. '
+            'Set KERAS_BACKEND=jax before Keras is imported, or use memory="traced".'
+        )
+    if memory == "compiled" and not own_dtype:
+        raise ValueError(
+            'memory="compiled" compiles the model as it is. Make the model in the dtype that you '
+            "want, and leave `dtype` out."
+        )
+
+
+def _output_sizes(program: Program) -> dict[str, int]:
+    """Layer -> values in what its last operation gives."""
+    return {
+        node.layer: sum(program.tensors[key].size for key in node.outputs) for node in program.nodes
+    }
+
+
+def _bytes(variables: Iterable[Any], dtype: str | None) -> int:
+    """Bytes of these weights; with `dtype`, as if those with a fraction had that one."""
+    total = 0
+    for variable in variables:
+        own = keras.backend.standardize_dtype(variable.dtype)
+        is_float = own.startswith(("float", "bfloat"))
+        bits = item_bits(dtype if dtype and is_float else own)
+        total += math.prod(tuple(variable.shape)) * bits // 8
+    return total
 
 
 def _warn_unknown(program: Program, model: keras.Model) -> None:
@@ -100,65 +166,6 @@ def _warn_unknown(program: Program, model: keras.Model) -> None:
         "see `unknown_ops` of the report.",
         stacklevel=3,
     )
-
-
-def _weight_bytes(program: Program, model: keras.Model, policy: str) -> int:
-    """Bytes of all weights, in the dtype of this policy where it is not the model's own."""
-    recasted = {v.path: program.tensors[key] for key, v in program.variables.items()}
-    total = 0
-    for variable in model.variables:
-        shape = tuple(variable.shape)
-        tensor = recasted.get(variable.path)
-        dtype = tensor.dtype if tensor else keras.backend.standardize_dtype(variable.dtype)
-        total += math.prod(shape) * item_bits(dtype) // 8
-    return total
-
-
-def _states(program: Program, model: keras.Model, slot: Slots, policy: str) -> States:
-    return States(
-        weight_bytes=_weight_bytes(program, model, policy),
-        optimizer_bytes=slot.bytes,
-        input_bytes=program.bytes_of(program.inputs),
-    )
-
-
-def _gradient_bytes(program: Program, model: keras.Model) -> int:
-    recasted = {v.path: program.tensors[key] for key, v in program.variables.items()}
-    total = 0
-    for variable in model.trainable_variables:
-        tensor = recasted.get(variable.path)
-        dtype = tensor.dtype if tensor else keras.backend.standardize_dtype(variable.dtype)
-        total += math.prod(tuple(variable.shape)) * item_bits(dtype) // 8
-    return total
-
-
-def _peak(
-    model: keras.Model,
-    specs: Specs,
-    program: Program,
-    grads: Gradients | None,
-    states: States,
-    optimizer: Any,
-    memory: str,
-    own_dtype: bool,
-) -> Peak:
-    if grads is None:
-        peak = traced_inference(program, states)
-    else:
-        peak = traced_training(program, grads, states)
-    if memory != "compiled":
-        return peak
-    if keras.backend.backend() != "jax":
-        raise ValueError(
-            f'memory="compiled" needs the JAX backend, and this is {keras.backend.backend()}. '
-            'Set KERAS_BACKEND=jax before Keras is imported, or use memory="traced".'
-        )
-    if not own_dtype:
-        raise ValueError(
-            'memory="compiled" compiles the model as it is. Make the model in the dtype that you '
-            "want, and leave `dtype` out."
-        )
-    return compiled(model, specs, grads is not None, optimizer, peak.activation_bytes)
 
 
 # --- the report --------------------------------------------------------------------------------
@@ -173,9 +180,10 @@ def _report(
     slot: Slots,
     states: States,
     peak: Peak,
-    training: bool,
     policy: str,
 ) -> CostReport:
+    training = grads is not None
+    gradient_dtype = weight_dtype(own_policy(model), policy)
     forward = [op for op in operations if op.phase == "forward"]
     forward_flops = _sum(forward, "flops")
     moved = _sum(operations, "read_bytes") + _sum(operations, "write_bytes")
@@ -197,7 +205,7 @@ def _report(
         padding_flops=sum(node.padding_flops * node.count for node in program.nodes),
         elementwise_flops=_sum(forward, "elementwise_flops"),
         training_flops=_sum(operations, "flops") if training else 0,
-        gradient_bytes=_gradient_bytes(program, model) if training else 0,
+        gradient_bytes=_bytes(model.trainable_variables, gradient_dtype) if training else 0,
         optimizer_bytes=slot.bytes,
         activation_bytes=peak.activation_bytes,
         input_bytes=states.input_bytes,
@@ -239,7 +247,7 @@ def _layers(
     for op in operations:
         by_layer[op.layer or OUTSIDE].append(op)
     kept = _kept_by_layer(program, grads)
-    params = _params_by_layer(model, layers)
+    params = _params_by_layer(model)
     types = {name: type(layer).__name__ for name, layer in layers.items()}
     rows = [
         _tally(
@@ -263,15 +271,21 @@ def _kept_by_layer(program: Program, grads: Gradients | None) -> dict[str, int]:
     return found
 
 
-def _params_by_layer(model: keras.Model, layers: dict[str, Any]) -> dict[str, int]:
-    """Weights by the first layer that holds them, so that shared ones count once."""
-    seen: set[int] = set()
-    found: dict[str, int] = {}
-    for name, owner in [*layers.items(), (OUTSIDE, model)]:
-        # As Keras counts: seeds and metrics' states are variables, but no parameters.
-        new = [w for w in owner.weights if id(w) not in seen]
-        seen.update(map(id, new))
-        found[name] = sum(math.prod(tuple(w.shape)) for w in new)
+def _params_by_layer(model: keras.Model) -> dict[str, int]:
+    """Weights by the layer that owns them. Seeds and metrics' states are no parameters."""
+    owners = _owners(model)
+    found: dict[str, int] = defaultdict(int)
+    for weight in model.weights:
+        found[owners.get(id(weight), OUTSIDE)] += math.prod(tuple(weight.shape))
+    return found
+
+
+def _owners(model: keras.Model) -> dict[int, str]:
+    """`id` of each weight -> the first layer that holds it, so that shared ones count once."""
+    found: dict[int, str] = {}
+    for name, layer in named_layers(model).items():
+        for weight in layer.weights:
+            found.setdefault(id(weight), name)
     return found
 
 
@@ -302,7 +316,7 @@ def _tally(
 def _how(program: Program, peak: Peak, slot: Slots, training: bool) -> dict[str, str]:
     """Field -> how it was obtained."""
     trace_of = {
-        "tensorflow": "the graph of a tf.function",
+        "tensorflow": "the TensorFlow graph",
         "jax": "the jaxpr",
         "torch": "the operators on meta tensors",
     }[program.backend]
@@ -317,6 +331,7 @@ def _how(program: Program, peak: Peak, slot: Slots, training: bool) -> dict[str,
         "bytes_moved": "every operation reads its inputs and writes its outputs once, unfused",
         "peak_bytes": {
             "compiled": "JAX's compiler: arguments + results - aliases + temporaries",
+            "analytic": "states, gradients, and every result of the trace once",
             "traced": "states and the arrays of the trace; no allocator, no workspaces",
         }[peak.method],
     }

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from bigzoo.cost._probes import Probe, probes
 
 _DTYPES = ("float32", "bfloat16", "float16")
 _LOOK_SECONDS = 0.4
-# How much slower or faster the first probe may be at the end than at the start.
+_PASSES = 3
+# How much longer most probes may take in one pass than in another.
 _MAX_DRIFT = 1.25
 
 
@@ -62,14 +63,11 @@ def calibrate(
             "allowed: rates measured now would be wrong. Close them, or wait, and try again."
         )
     found = list(probes(dtype))
-    share = seconds / (len(found) + 3)
-    samples: dict[str, list[Sample]] = defaultdict(list)
-    start = _step_overhead(share)
-    last = 0.0
-    for probe in found:
-        last = _measure(probe, share, start, last)
-        samples[probe.kind].append(Sample(probe.dims, probe.bytes, probe.flops, last))
-    _check_drift(found[1], samples[found[1].kind][1].seconds, share, start)
+    share = seconds / (_PASSES * (len(found) + 2))
+    start = min(_step_overhead(share) for _ in range(_PASSES))
+    passes = _passes(found, share)
+    _check_drift(passes)
+    samples = _samples(found, passes, start)
     machine = this_machine()
     return Calibration(
         name=machine.accelerators[0].name if _on_accelerator(machine) else machine.cpu,
@@ -77,8 +75,8 @@ def calibrate(
         dtype=dtype,
         date=f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
         load=load,
-        samples={kind: tuple(measured) for kind, measured in samples.items()},
-        overhead_seconds=_operation_overhead(share),
+        samples=samples,
+        overhead_seconds=min(_operation_overhead(share) for _ in range(_PASSES)),
         step_overhead_seconds=start,
         memory_bytes=machine.memory_bytes,
     )
@@ -88,27 +86,47 @@ def _on_accelerator(machine: Any) -> bool:
     return any(accelerator.usable for accelerator in machine.accelerators)
 
 
-def _measure(probe: Probe, seconds: float, start: float, before: float) -> float:
-    """Seconds of one piece of the probe's work, without the start of its program.
+def _passes(found: Sequence[Probe], seconds: float) -> list[list[float]]:
+    """Seconds of a call of each probe, in each of several passes over all of them.
 
-    On torch a gradient's time has the forward pass in it, which the probe `before` took.
+    What disturbs one pass for a while seldom disturbs the same probe in the next.
     """
-    function, arguments = probe.make()
-    took = timed(function, arguments, seconds)
-    extra = start
-    if probe.forward and keras.backend.backend() == "torch":
-        extra += before
-    return max(took - extra, 0.1 * took) / probe.repeats
+    made = [probe.make() for probe in found]
+    return [
+        [timed(function, arguments, seconds) for function, arguments in made]
+        for _ in range(_PASSES)
+    ]
 
 
-def _check_drift(probe: Probe, first: float, seconds: float, start: float) -> None:
-    again = _measure(probe, seconds, start, 0.0)
-    ratio = max(again / first, first / again)
+def _samples(
+    found: Sequence[Probe], passes: Sequence[Sequence[float]], start: float
+) -> dict[str, tuple[Sample, ...]]:
+    """The best pass of each probe, without the start of its program.
+
+    On torch a gradient's time has in it that of the forward pass, which comes before.
+    """
+    samples: dict[str, tuple[Sample, ...]] = {}
+    forward = 0.0
+    for probe, times in zip(found, zip(*passes, strict=True), strict=True):
+        best = min(times)
+        on_torch = probe.forward and keras.backend.backend() == "torch"
+        took = max(best - start - (forward if on_torch else 0.0), 0.1 * best)
+        if not probe.forward:  # two gradients follow a forward pass, which both have in them
+            forward = took
+        sample = Sample(probe.dims, probe.bytes, probe.flops, took / probe.repeats)
+        samples[probe.kind] = (*samples.get(probe.kind, ()), sample)
+    return samples
+
+
+def _check_drift(passes: Sequence[Sequence[float]]) -> None:
+    """Refuses if most probes took longer in one pass than in another."""
+    ratios = [max(times) / min(times) for times in zip(*passes, strict=True)]
+    ratio = statistics.median(ratios)
     if ratio > _MAX_DRIFT:
         raise RuntimeError(
-            f"The same product took {ratio:.2f} times as long at one end of the calibration as at "
-            "the other: something else is running, or the processor is throttled. Try again on "
-            "an idle machine, or with more `seconds`."
+            f"The same computations took {ratio:.2f} times as long in one pass as in another: "
+            "something else is running, or the processor is throttled. Try again on an idle "
+            "machine, or with more `seconds`."
         )
 
 

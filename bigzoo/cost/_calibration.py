@@ -94,7 +94,7 @@ class Calibration:
 
     def peak(self, dtype: str) -> float | None:
         """The best rate of a product in FLOP/s; None for a dtype that was not measured."""
-        if dtype.removeprefix("mixed_") != self.dtype:
+        if dtype != self.dtype:
             return None
         rates = [s.flops / s.seconds for kind in PRODUCTS for s in self.samples.get(kind, ())]
         return max(rates, default=None)
@@ -110,8 +110,15 @@ class Calibration:
         """Kind of operation -> its median rate: FLOP/s for products, bytes/s for the others."""
         return {kind: _median_rate(kind, found) for kind, found in self.samples.items()}
 
-    def seconds(self, op: Operation) -> tuple[float, float, float]:
-        """Seconds of arithmetic, of memory traffic, and to start, for one run of `op`."""
+    def seconds(self, op: Operation, working_set_bytes: int = 0) -> tuple[float, float, float]:
+        """Seconds of arithmetic, of memory traffic, and to start, for one run of `op`.
+
+        Args:
+            op: An operation of a report.
+            working_set_bytes: What was written since `op`'s inputs were. If that is more than
+                `op` moves, its inputs have left the caches that their own size would fit in, and
+                the bandwidth is that of this size. Products, which use a byte often, don't care.
+        """
         moved = op.read_bytes + op.write_bytes
         kind = kind_of(op)
         if kind not in self.samples:
@@ -122,7 +129,8 @@ class Calibration:
         if op.kind in PRODUCTS:
             rate = _rate_near(op, found)
             return op.flops / rate, moved / self.bandwidth_bytes_per_second, self.overhead_seconds
-        return 0.0, moved / _bandwidth_near(moved, found), self.overhead_seconds
+        bandwidth = _bandwidth_near(max(moved, working_set_bytes), found)
+        return 0.0, moved / bandwidth, self.overhead_seconds
 
     def to_dict(self) -> dict[str, Any]:
         """The calibration as plain dicts, lists, numbers and strings, which JSON can hold."""
@@ -181,7 +189,7 @@ def _rate_near(op: Operation, samples: Sequence[Sample]) -> float:
 
 
 def _bandwidth_near(moved: int, samples: Sequence[Sample]) -> float:
-    """Bytes per second at this size, between the two measured ones."""
+    """Bytes per second at this size, between the measured ones next to it, in log space."""
     ordered = sorted(samples, key=lambda sample: sample.bytes)
     rates = [sample.bytes / sample.seconds for sample in ordered]
     if moved <= ordered[0].bytes:

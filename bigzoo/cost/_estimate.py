@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from bigzoo._units import seconds_text
+from bigzoo._units import bytes_text, seconds_text
 from bigzoo.cost._tables import Table
 
 
@@ -27,6 +27,8 @@ class StepEstimate:
             peak is known.
         bound: The largest of the four: "compute", "memory", "overhead" or "communication".
         assumptions: What the figures rest on, in sentences.
+        training: Whether it is a training step; None if that isn't known.
+        peak_bytes: Memory that each device needs, the report's; None if that isn't known.
     """
 
     on: str
@@ -42,6 +44,8 @@ class StepEstimate:
     mfu: float | None
     bound: str
     assumptions: tuple[str, ...] = field(default=())
+    training: bool | None = None
+    peak_bytes: int | None = None
 
     @property
     def samples_per_second(self) -> float:
@@ -58,13 +62,20 @@ class StepEstimate:
     def _repr_html_(self) -> str:
         return self._table().html()
 
+    def _memory(self) -> list[tuple[str, str]]:
+        if self.peak_bytes is None:
+            return []
+        return [("memory of a device", bytes_text(self.peak_bytes))]
+
     def _communication(self) -> list[tuple[str, str]]:
         if self.devices == 1:
             return []
         return [("adding gradients up", seconds_text(self.communication_seconds))]
 
     def _table(self) -> Table:
-        title = f"A step of {self.batch_size} samples on {self.devices} x {self.on}"
+        kind = {True: "training ", False: "inference ", None: ""}[self.training]
+        article = "An" if self.training is False else "A"
+        title = f"{article} {kind}step of {self.batch_size} samples on {self.devices} x {self.on}"
         low, high = seconds_text(self.step_low_seconds), seconds_text(self.step_high_seconds)
         rows = [
             ("step", f"{seconds_text(self.step_seconds)} ({low} to {high})"),
@@ -75,5 +86,6 @@ class StepEstimate:
             *self._communication(),
             ("bound by", self.bound),
             ("MFU", "unknown" if self.mfu is None else f"{self.mfu:.1%}"),
+            *self._memory(),
         ]
         return Table(("", ""), tuple(rows), title, left=(0, 1))

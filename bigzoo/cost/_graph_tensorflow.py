@@ -6,7 +6,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bigzoo.cost._ops_tensorflow import RULES, Rule
 from bigzoo.cost._products import Axis, convolution, einsum, matmul, same_start
+
+_HANDLES = ("resource", "variant")
 
 
 def key_of(tensor: Any) -> tuple[int, int]:
@@ -15,10 +18,15 @@ def key_of(tensor: Any) -> tuple[int, int]:
 
 def shape_of(tensor: Any) -> tuple[int, ...]:
     """The static shape; an open side counts as 1, a handle as a single thing."""
-    if tensor.dtype.name in ("resource", "variant"):
+    if tensor.dtype.name in _HANDLES:
         return ()
     shape = tensor.shape
     return () if shape.rank is None else tuple(1 if n is None else n for n in shape.as_list())
+
+
+def is_open(tensor: Any) -> bool:
+    """Whether the graph doesn't tell how many elements there are."""
+    return tensor.dtype.name not in _HANDLES and not tensor.shape.is_fully_defined()
 
 
 def dtype_of(dtype: Any) -> str:
@@ -53,12 +61,15 @@ def _matmul(op: Any) -> dict[str, Any]:
     return matmul(groups, rows, inner, columns)
 
 
+def _equation(op: Any) -> str:
+    equation = op.get_attr("equation")
+    return equation.decode() if isinstance(equation, bytes) else str(equation)
+
+
 def _einsum(op: Any) -> dict[str, Any] | None:
     if len(op.inputs) != 2:
         return None
-    equation = op.get_attr("equation")
-    equation = equation.decode() if isinstance(equation, bytes) else equation
-    return einsum(equation, shape_of(op.inputs[0]), shape_of(op.inputs[1]))
+    return einsum(_equation(op), shape_of(op.inputs[0]), shape_of(op.inputs[1]))
 
 
 def _spatial(op: Any, rank: int) -> tuple[list[int], int]:
@@ -140,6 +151,15 @@ def _cudnn_rnn(op: Any) -> dict[str, Any]:
     units = shape_of(op.inputs[1])[-1]
     gates = {b"lstm": 4, b"gru": 3}.get(op.get_attr("rnn_mode"), 1)
     return matmul(1, steps * batch, width + units, gates * units) | {"sides": (0, 3)}
+
+
+def rule_of(op: Any) -> Rule:
+    """The rule of an operation that isn't a product."""
+    if op.type == "Einsum" and len(op.inputs) == 1:
+        labels, _, result = _equation(op).partition("->")
+        summed = not set(labels) <= set(result)
+        return ("reduction", "none", 1) if summed else ("move", "none", 0)
+    return RULES.get(op.type, ("unknown", "inputs", 0))
 
 
 PRODUCTS: dict[str, Callable[[Any], dict[str, Any] | None]] = {

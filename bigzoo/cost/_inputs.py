@@ -30,18 +30,27 @@ def input_specs(model: keras.Model, batch_size: int, input_shape: Any = None) ->
         )
     wanted = _wanted(known, input_shape)
     specs = keras.tree.map_structure(lambda tensor: _spec(tensor, batch_size), wanted)
-    _build(model, wanted)
+    if not _has_graph(model):
+        _build(model, specs)
     return specs
+
+
+def _has_graph(model: keras.Model) -> bool:
+    """Whether Keras knows the model's inputs, and so has built every layer."""
+    # A subclassed model has no `inputs`; Keras raises different errors for that.
+    try:
+        return bool(model.inputs)
+    except (AttributeError, ValueError):
+        return False
 
 
 def _known_inputs(model: keras.Model) -> Any:
     """The model's inputs as symbolic tensors with open dimensions, or None."""
-    # A subclassed model has no `input`; Keras raises different errors for that.
-    try:
-        if model.inputs:
-            return model.input
-    except (AttributeError, ValueError):
-        pass
+    if isinstance(model, keras.Sequential) and _has_graph(model):
+        # One that was built by a call has that call's batch in its graph, and takes any other.
+        return _tensors(model.inputs[0].shape, model.inputs[0].dtype)
+    if _has_graph(model):
+        return model.input
     if not model.built:
         return None
     config = model.get_build_config() or {}
@@ -52,12 +61,12 @@ def _known_inputs(model: keras.Model) -> Any:
     return None if shape is None else _tensors(shape)
 
 
-def _tensors(shape: Any) -> Any:
-    """Symbolic float32 tensors for nested shapes that include the batch."""
+def _tensors(shape: Any, dtype: str = "float32") -> Any:
+    """Symbolic tensors for nested shapes that include a batch, of whatever size."""
     if isinstance(shape, Mapping):
         return {name: _tensors(part) for name, part in shape.items()}
     if _is_shape(shape):
-        return keras.KerasTensor(tuple(shape), "float32")
+        return keras.KerasTensor((None, *tuple(shape)[1:]), dtype)
     return [_tensors(part) for part in shape]
 
 
@@ -131,10 +140,10 @@ def _fitted(known: Any, shape: Any) -> Any:
 
 
 def _sizes(shape: Any) -> tuple[int, ...]:
-    if None in shape:
+    if any(size is None or size < 1 for size in shape):
         fix = "Give every dimension of one sample, without the batch."
-        raise ValueError(message("input_shape", tuple(shape), "numbers of at least 1", fix))
-    return tuple(check_int("input_shape", size, minimum=1) for size in shape)
+        raise ValueError(message("input_shape", tuple(shape), "integers of at least 1", fix))
+    return tuple(map(int, shape))
 
 
 def _spec(tensor: Any, batch_size: int) -> Spec:
@@ -156,14 +165,17 @@ def _named(tensor: Any) -> str:
     return repr(getattr(tensor, "name", "input"))
 
 
-def _build(model: keras.Model, inputs: Any) -> None:
-    """Makes the weights of a model that has none yet, as its first call would."""
-    if model.built:
-        return
+def _build(model: keras.Model, specs: Specs) -> None:
+    """Makes the weights that a model's first call would make.
+
+    Also for one that says it is built: layers inside may not be, and weights made in a trace would
+    stay behind as abstract values.
+    """
+    inputs = keras.tree.map_structure(lambda s: keras.KerasTensor(s.shape, s.dtype), specs)
     try:
         model(inputs)
     except Exception as error:
         raise ValueError(
-            f"The model {model.name!r} can't be built for the given `input_shape`: "
-            f"{shorten(error)}. Call it on a batch once, then analyze it."
+            f"The model {model.name!r} can't be built for inputs of this `input_shape`: "
+            f"{shorten(error)}. A model is called with one array, or one list or dict of them."
         ) from error

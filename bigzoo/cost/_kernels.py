@@ -75,6 +75,21 @@ def _torch_gradient(function: Function, index: int) -> Function:
     return backward
 
 
+class NoFloatOutput(ValueError):
+    """The model gives nothing that a loss could be made of."""
+
+
+def mean_square(outputs: Any) -> Any:
+    """The loss of a step that is timed or compiled: the mean of the squared float outputs."""
+    leaves = [y for y in keras.tree.flatten(outputs) if "float" in str(y.dtype)]
+    if not leaves:
+        raise NoFloatOutput(
+            "The model has no float output, so there is no loss to train it with. Take the "
+            "outputs before they become whole numbers, or use training=False."
+        )
+    return sum(keras.ops.mean(keras.ops.square(keras.ops.cast(y, "float32"))) for y in leaves)
+
+
 def random(shape: Sequence[int], dtype: str = "float32", seed: int = 0) -> Any:
     """Numbers in [0.5, 1): products and powers of them stay finite."""
     return keras.random.uniform(tuple(shape), 0.5, 1.0, dtype=dtype, seed=seed)

@@ -9,6 +9,33 @@ from bigzoo.cost._program import Node, Program
 # Operations that change a state: they count although nothing reads what they give.
 _EFFECTS = ("Assign", "ResourceScatter")
 
+# At the end of an operation's name: a side of its arrays is open, so its cost can't be told.
+OPEN = " (open shape)"
+
+# Where the gradient ends: it is stopped, or zero everywhere because the result is made of steps.
+# As TensorFlow, JAX and torch name them.
+_STOPS = frozenset(
+    [
+        "StopGradient",
+        "Round",
+        "Rint",
+        "Floor",
+        "Ceil",
+        "Sign",
+        "FloorDiv",
+        "TruncateDiv",
+        "stop_gradient",
+        "round",
+        "floor",
+        "ceil",
+        "sign",
+        "detach",
+        "trunc",
+        "sgn",
+        "floor_divide",
+    ]
+)
+
 
 def without_dead(program: Program) -> Program:
     """The program without operations whose results nothing uses, as every compiler drops them.
@@ -21,9 +48,14 @@ def without_dead(program: Program) -> Program:
     nodes = [n for n in program.nodes if _has_effect(n) or not needed.isdisjoint(n.outputs)]
     unknown = {name: n for name, n in program.unknown_ops.items() if "steps unknown" in name}
     for node in nodes:
-        if node.kind == "unknown":
+        if node.kind == "unknown" or node.op.endswith(OPEN):
             unknown[node.op] = unknown.get(node.op, 0) + node.count
     return Program(**{**program.__dict__, "nodes": nodes, "unknown_ops": unknown})
+
+
+def work(nodes: Iterable[Node]) -> int:
+    """FLOPs of every kind: by which the branches of a choice are compared."""
+    return sum((node.flops + node.elementwise_flops) * node.count for node in nodes)
 
 
 def _has_effect(node: Node) -> bool:
@@ -55,14 +87,11 @@ def with_gradient(program: Program, weights: Iterable[int]) -> set[int]:
 
 def _gradient_edges(program: Program) -> Iterator[tuple[int, tuple[int, ...]]]:
     for node in program.nodes:
-        if node.op in _STOPS:
+        if node.op.removesuffix(OPEN) in _STOPS:
             continue
         outputs = tuple(key for key in node.outputs if _carries(program, key))
         yield from ((key, outputs) for key in node.inputs if _carries(program, key))
     yield from ((source, (target,)) for source, target in program.links)
-
-
-_STOPS = ("StopGradient", "stop_gradient")
 
 
 def _carries(program: Program, key: int) -> bool:

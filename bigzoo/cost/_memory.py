@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from bigzoo.cost._kernels import mean_square
 from bigzoo.cost._optimizer import get_optimizer
 from bigzoo.cost._program import Program, Specs
 from bigzoo.cost._rules import Gradients, has_backward, kept_by, kept_tensors
@@ -21,10 +22,11 @@ class States:
     weight_bytes: int
     optimizer_bytes: int
     input_bytes: int
+    constant_bytes: int = 0
 
     @property
     def total(self) -> int:
-        return self.weight_bytes + self.optimizer_bytes + self.input_bytes
+        return self.weight_bytes + self.optimizer_bytes + self.input_bytes + self.constant_bytes
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,42 @@ class Peak:
     method: str
 
 
+def constant_bytes(program: Program) -> int:
+    """Arrays that the program brings along: neither inputs, nor weights, nor made by it."""
+    made = {key for node in program.nodes for key in node.outputs}
+    made |= {target for _, target in program.links} | {*program.variables, *program.inputs}
+    used = {program.base(key) for node in program.nodes for key in node.inputs}
+    return program.bytes_of(tuple(used - made))
+
+
 def alive(program: Program) -> int:
     """The most bytes of activations that a forward pass alone has alive at one time."""
-    uses: Counter[int] = Counter(program.base(key) for n in program.nodes for key in n.inputs)
-    given = {*program.variables, *program.inputs}
+    uses: Counter[int] = Counter(program.base(key) for n in program.nodes for key in set(n.inputs))
     ends = {program.base(key) for key in program.outputs}
+    sizes: dict[int, int] = {}
     now = most = 0
     for node in program.nodes:
-        if node.kind != "view":
-            now += program.bytes_of(node.outputs)
+        for key in node.outputs:
+            if node.kind != "view" and program.base(key) == key and key not in sizes:
+                sizes[key] = program.tensors[key].bytes
+                now += sizes[key]
         most = max(most, now)
-        for key in node.inputs:
-            base = program.base(key)
-            uses[base] -= 1
-            if not uses[base] and base not in given and base not in ends:
-                now -= program.tensors[base].bytes
+        for key in map(program.base, set(node.inputs)):
+            uses[key] -= 1
+            if not uses[key] and key not in ends:
+                now -= sizes.pop(key, 0)
     return most
+
+
+def analytic(program: Program, states: States, gradient_bytes: int) -> Peak:
+    """What can be said without derivatives: states, gradients, and every result once.
+
+    At least the states alone; at most each result twice, as itself and as its gradient.
+    """
+    made = [key for node in program.nodes if node.kind != "view" for key in node.outputs]
+    results = sum(program.tensors[key].bytes for key in made if program.base(key) == key)
+    total = states.total + gradient_bytes
+    return Peak(total + results, states.total, total + 2 * results, results, "analytic")
 
 
 def traced_inference(program: Program, states: States) -> Peak:
@@ -186,8 +208,7 @@ def training_step(model: keras.Model, optimizer: Any) -> tuple[Any, Any]:
 
     def loss(trainable: Any, others: Any, x: Any) -> Any:
         outputs, others = run(model, trainable, others, x, True)
-        parts = [jax.numpy.mean(jax.numpy.square(y.astype("float32"))) for y in _leaves(outputs)]
-        return sum(parts), others
+        return mean_square(outputs), others
 
     def step(state: Any, x: Any) -> Any:
         trainable, others, slots = state
@@ -197,7 +218,3 @@ def training_step(model: keras.Model, optimizer: Any) -> tuple[Any, Any]:
         return (trainable, others, slots), value
 
     return step, (model.trainable_variables, model.non_trainable_variables, fresh.variables)
-
-
-def _leaves(outputs: Any) -> list[Any]:
-    return [y for y in keras.tree.flatten(outputs) if "float" in str(y.dtype)]

@@ -20,7 +20,7 @@ RULES: dict[str, Rule] = {
         0,
         """reshape squeeze expand_dims stop_gradient copy_p broadcast_in_dim bitcast_convert_type
         sharding_constraint optimization_barrier random_wrap random_unwrap name reduce_precision
-        create_token mul_add_barrier pvary mesh_cast reshard shard_alike""",
+        create_token pvary mesh_cast reshard shard_alike""",
     ),
     **_rules(
         "move",

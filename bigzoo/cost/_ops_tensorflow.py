@@ -71,7 +71,7 @@ RULES: dict[str, Rule] = {
         """AddV2 Add Sub Neg BiasAdd AddN Floor Ceil Round Rint Sign Equal NotEqual Less LessEqual
         Greater GreaterEqual LogicalAnd LogicalOr LogicalNot IsNan IsInf IsFinite FloorDiv FloorMod
         Mod TruncateDiv TruncateMod BitwiseAnd BitwiseOr BitwiseXor LeftShift RightShift Invert
-        AssignAddVariableOp AssignSubVariableOp ClipByValue Conj Real Imag Complex RealDiv_
+        AssignAddVariableOp AssignSubVariableOp ClipByValue Conj Real Imag Complex
         ResourceScatterAdd NextAfter Angle""",
     ),
     **_rules("elementwise", "operands", 1, "Mul RealDiv Div DivNoNan MulNoNan Xdivy Xlogy Xlog1py"),
@@ -92,7 +92,7 @@ RULES: dict[str, Rule] = {
         Igamma Igammac Betainc Zeta Polygamma BesselI0e BesselI1e Ndtri""",
     ),
     **_rules("elementwise", "inputs", 7, "FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 LRN"),
-    **_rules("reduction", "none", 1, "Sum Mean Cumsum EuclideanNorm_ All Any ArgMax ArgMin"),
+    **_rules("reduction", "none", 1, "Sum Mean Cumsum All Any ArgMax ArgMin"),
     **_rules(
         "reduction",
         "inputs",

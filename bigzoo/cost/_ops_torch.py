@@ -32,7 +32,7 @@ FREE = _names(
 )
 
 # The same tensor again.
-SAME = _names("alias detach lift_fresh")
+SAME = _names("alias lift_fresh")
 
 # Of these the inputs give the shape alone, not the values.
 SHAPE_ONLY = _names(
@@ -45,7 +45,7 @@ RULES: dict[str, Rule] = {
         "view",
         "none",
         0,
-        """as_strided diagonal expand expand_as permute real imag
+        """as_strided detach diagonal expand expand_as permute real imag
         _reshape_alias reshape select slice split split_with_sizes chunk squeeze t transpose
         unbind unfold unsqueeze _unsafe_view view view_as view_as_complex view_as_real
         _conj _neg_view movedim swapaxes numpy_T mT""",

@@ -6,6 +6,7 @@ moving averages of weights.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from bigzoo.cost._program import item_bits
 
 # Sides of the tiny weights: all different, so that a slot's shape tells which axes it has.
 _SIDES = (2, 3, 5, 7, 11, 13, 17)
-_KNOWN = [
+_KNOWN = (
     "sgd",
     "rmsprop",
     "adam",
@@ -32,55 +33,74 @@ _KNOWN = [
     "lion",
     "lamb",
     "muon",
-    "loss_scale_optimizer",
-]
+)
 
 
 @dataclass(frozen=True)
 class Slots:
-    """The optimizer's name, its slots in bytes, and the arrays of each weight's size it has."""
+    """What an optimizer keeps.
 
-    name: str
-    bytes: int
-    per_weight: float
+    Attributes:
+        name: Of the optimizer's class.
+        bytes: Of all its slots.
+        arrays: Slots of the weight's own shape, for each trainable weight.
+    """
+
+    name: str = ""
+    bytes: int = 0
+    arrays: tuple[int, ...] = ()
 
 
 def get_optimizer(optimizer: Any) -> keras.optimizers.Optimizer:
     """A fresh optimizer like the one given, by name or object; the user's own stays untouched."""
     if isinstance(optimizer, str):
-        try:
-            return keras.optimizers.get(optimizer.lower())
-        except ValueError:
+        if optimizer.lower() not in _KNOWN:
             fix = suggest(optimizer, _KNOWN)
-            raise ValueError(message("optimizer", optimizer, "a known name", fix)) from None
+            raise ValueError(message("optimizer", optimizer, "a known name", fix))
+        return keras.optimizers.get(optimizer.lower())
     if isinstance(optimizer, keras.optimizers.Optimizer):
         return type(optimizer).from_config(optimizer.get_config())
     raise TypeError(message("optimizer", optimizer, "a name or a keras optimizer"))
 
 
-def slots(optimizer: Any, variables: Sequence[Any]) -> Slots:
-    """The slots that `optimizer` would keep for `variables`; nothing of their size is made."""
+def slots(optimizer: Any, variables: Sequence[Any], dtype: str | None = None) -> Slots:
+    """The slots that `optimizer` would keep for `variables`; nothing of their size is made.
+
+    Args:
+        optimizer: Name or optimizer.
+        variables: The trainable weights.
+        dtype: Of the weights, if not the one that they have.
+    """
     fresh = get_optimizer(optimizer)
-    shapes = {rank: _probe(fresh, rank) for rank in {len(variable.shape) for variable in variables}}
-    total = 0
+    probed: dict[tuple[int, str], list[tuple[int, ...]]] = {}
+    total, arrays = 0, []
     for variable in variables:
-        bits = item_bits(keras.backend.standardize_dtype(variable.dtype))
-        for shape in shapes[len(variable.shape)]:
-            size = math.prod(_scaled(side, variable.shape) for side in shape)
-            total += size * bits // 8
-    weights = sum(
-        math.prod(v.shape) * item_bits(keras.backend.standardize_dtype(v.dtype)) // 8
-        for v in variables
-    )
-    return Slots(type(fresh).__name__, total, total / weights if weights else 0.0)
+        rank, path = len(variable.shape), _path_that_matters(fresh, variable)
+        if (rank, path) not in probed:
+            probed[rank, path] = _probe(fresh, rank, path)
+        shapes = probed[rank, path]
+        sizes = [math.prod(_scaled(side, variable.shape) for side in shape) for shape in shapes]
+        bits = item_bits(dtype or keras.backend.standardize_dtype(variable.dtype))
+        total += sum(sizes) * bits // 8
+        arrays.append(sum(shape == _SIDES[:rank] for shape in shapes))
+    return Slots(type(fresh).__name__, total, tuple(arrays))
 
 
-def _probe(optimizer: keras.optimizers.Optimizer, rank: int) -> list[tuple[int, ...]]:
-    """Shapes of the slots for one tiny weight of this rank."""
+def _path_that_matters(optimizer: Any, variable: Any) -> str:
+    """Muon keeps other slots for the layers that it leaves to Adam, which it knows by path."""
+    return str(variable.path) if hasattr(optimizer, "exclude_layers") else "kernel"
+
+
+def _probe(optimizer: keras.optimizers.Optimizer, rank: int, path: str) -> list[tuple[int, ...]]:
+    """Shapes of the slots for one tiny weight of this rank and path."""
     copy = get_optimizer(optimizer)
-    weight = keras.Variable(keras.ops.ones(_SIDES[:rank]), name="kernel")
+    *scopes, name = path.split("/")
+    with contextlib.ExitStack() as stack:
+        for scope in scopes:
+            stack.enter_context(keras.name_scope(scope))
+        weight = keras.Variable(keras.ops.ones(_SIDES[:rank]), name=name)
+    before = len(copy.variables)
     try:
-        before = len(copy.variables)
         copy.build([weight])
     except Exception as error:
         raise ValueError(

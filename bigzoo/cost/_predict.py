@@ -78,7 +78,8 @@ def predict(report: CostReport, on: Device | Calibration | str, devices: int = 1
 
     Raises:
         ValueError: for a name that isn't known, or a device whose peak or bandwidth isn't known,
-            such as a CPU's: `calibrate` measures those.
+            such as a CPU's: `calibrate` measures those; or a calibration in another dtype than
+            that of most products.
         TypeError: for anything else in `on`.
 
     Example:
@@ -91,13 +92,30 @@ def predict(report: CostReport, on: Device | Calibration | str, devices: int = 1
     if not isinstance(report, CostReport):
         fix = "Call bz.cost.analyze(model) first."
         raise TypeError(message("report", report, "a CostReport", fix))
+    found = find_hardware(on)
+    if isinstance(found, Device):
+        return _on_device(report, found, devices)
+    return _on_calibration(report, found, devices)
+
+
+def find_hardware(on: Device | Calibration | str) -> Device | Calibration:
+    """What `on` stands for: itself, or the device of the catalogue with this name."""
     if isinstance(on, str):
-        on = get(on)
-    if isinstance(on, Device):
-        return _on_device(report, on, devices)
-    if isinstance(on, Calibration):
-        return _on_calibration(report, on, devices)
+        return get(on)
+    if isinstance(on, (Device, Calibration)):
+        return on
     raise TypeError(message("on", on, "a device, the name of one, or a calibration"))
+
+
+def utilisation(report: CostReport, seconds: float, on: Device | Calibration) -> float | None:
+    """Share of `on`'s peak (MFU) that a step of `report` in so many seconds reaches on it.
+
+    The peak is in the dtype of most products. None where it isn't known.
+    """
+    dtype = _main_dtype(report)
+    peak = on.peak(dtype) if isinstance(on, Calibration) else _peaks(on, dtype).get("mid")
+    flops = report.training_flops if report.training else report.forward_flops
+    return flops / seconds / peak if peak and seconds else None
 
 
 # --- a device of the catalogue -----------------------------------------------------------------
@@ -120,10 +138,8 @@ def _on_device(report: CostReport, device: Device, devices: int) -> StepEstimate
         name: _device_parts(report, device, peaks, assumed, name)
         for name, assumed in ASSUMED.items()
     }
-    assumptions = _device_assumptions(device, needed)
-    way, note = _one_way(device, devices)
-    peak = peaks[_main_dtype(report)].get("mid")
-    return _estimate(report, device.name, devices, parts, peak, way, [*assumptions, *note])
+    assumptions = _device_assumptions(device, needed, any(map(_is_winograd, report.operations)))
+    return _estimate(report, device, devices, parts, assumptions)
 
 
 def _peaks(device: Device, dtype: str) -> dict[str, float]:
@@ -173,7 +189,7 @@ def _is_winograd(op: Operation) -> bool:
     return op.kind == "conv" and op.taps == 9 and op.dtype == "float32"
 
 
-def _device_assumptions(device: Device, dtypes: set[str]) -> list[str]:
+def _device_assumptions(device: Device, dtypes: set[str], winograd: bool) -> list[str]:
     mid, low, high = ASSUMED["mid"], ASSUMED["low"], ASSUMED["high"]
     found = [
         f"A product reaches {mid.compute:.0%} of the dense peak ({high.compute:.0%} to "
@@ -186,6 +202,11 @@ def _device_assumptions(device: Device, dtypes: set[str]) -> list[str]:
         f"{seconds_text(high.step_seconds)}).",
         "The input pipeline keeps up.",
     ]
+    if winograd:
+        found.append(
+            f"A 3x3 convolution in float32 counts as {mid.winograd:.0%} of the peak "
+            f"({high.winograd:.0%} to {low.winograd:.0%}): Winograd's algorithm multiplies less."
+        )
     if "float32" in dtypes and device.peak("tfloat32"):
         found.append("Float32 products run as TF32; the upper end of the range is without it.")
     if "float32" in dtypes and device.kind == "tpu" and not device.peak("float32"):
@@ -197,14 +218,17 @@ def _device_assumptions(device: Device, dtypes: set[str]) -> list[str]:
 
 
 def _on_calibration(report: CostReport, machine: Calibration, devices: int) -> StepEstimate:
-    dtypes = {op.dtype for op in report.operations if op.flops} - {machine.dtype}
-    if machine.dtype not in {op.dtype for op in report.operations if op.flops} and dtypes:
-        fix = f"Measure it: bz.cost.calibrate(dtype={min(dtypes)!r})."
-        raise ValueError(message("on", machine.dtype, f"a calibration in {min(dtypes)}", fix))
+    dtype = _main_dtype(report)
+    if dtype != machine.dtype and any(op.flops for op in report.operations):
+        fix = f"Measure it: bz.cost.calibrate(dtype={dtype!r})."
+        expected = f"a calibration in {dtype}, the dtype of most products in the report"
+        raise ValueError(message("on", machine.dtype, expected, fix))
     compute = memory = 0.0
     overhead = machine.step_overhead_seconds
     for op in report.operations:
-        arithmetic, moved, start = machine.seconds(op)
+        # The backward pass reads what the forward pass wrote long before: no cache holds it.
+        written = report.activation_bytes if op.phase == "backward" else 0
+        arithmetic, moved, start = machine.seconds(op, written)
         overhead += start * op.count
         if arithmetic > moved:
             compute += arithmetic * op.count
@@ -218,9 +242,7 @@ def _on_calibration(report: CostReport, machine: Calibration, devices: int) -> S
         f"Rates measured on this machine on {machine.date} with {machine.backend}, without fusion.",
         f"The range is {_CALIBRATED[0]} to {_CALIBRATED[2]} times the middle.",
     ]
-    way, note = _one_way(None, devices)
-    peak = machine.peak(_main_dtype(report))
-    return _estimate(report, machine.name, devices, parts, peak, way, [*assumptions, *note])
+    return _estimate(report, machine, devices, parts, assumptions)
 
 
 # --- all of them -------------------------------------------------------------------------------
@@ -234,11 +256,11 @@ def _main_dtype(report: CostReport) -> str:
     return max(flops, key=lambda dtype: flops[dtype], default="float32")
 
 
-def _one_way(device: Device | None, devices: int) -> tuple[float, list[str]]:
+def _one_way(on: Device | Calibration, devices: int) -> tuple[float, list[str]]:
     """Bytes per second that a device sends while it receives as many, and what is assumed."""
     if devices == 1:
         return _PCIE_BYTES_PER_SECOND, []
-    found = device.interconnect_bytes_per_second if device else None
+    found = on.interconnect_bytes_per_second if isinstance(on, Device) else None
     ring = "Gradients are added up by a ring; half of that is hidden behind the backward pass."
     if found is not None:
         return found.value / 2, [ring]
@@ -247,13 +269,12 @@ def _one_way(device: Device | None, devices: int) -> tuple[float, list[str]]:
 
 def _estimate(
     report: CostReport,
-    name: str,
+    on: Device | Calibration,
     devices: int,
     parts: Mapping[str, Parts],
-    peak: float | None,
-    one_way: float,
     assumptions: list[str],
 ) -> StepEstimate:
+    one_way, notes = _one_way(on, devices)
     # A ring sends and receives 2 (n - 1) / n of the gradients on each link.
     ring = 2 * (devices - 1) / devices * report.gradient_bytes / one_way
     shown = {"low": 0.1 * ring, "mid": 0.5 * ring, "high": ring}
@@ -265,9 +286,8 @@ def _estimate(
         "overhead": mid.overhead_seconds,
         "communication": shown["mid"],
     }
-    flops = report.training_flops if report.training else report.forward_flops
     return StepEstimate(
-        on=name,
+        on=on.name,
         devices=devices,
         batch_size=report.batch_size * devices,
         step_seconds=totals["mid"],
@@ -277,7 +297,9 @@ def _estimate(
         memory_seconds=mid.memory_seconds,
         overhead_seconds=mid.overhead_seconds,
         communication_seconds=shown["mid"],
-        mfu=flops / totals["mid"] / peak if peak and totals["mid"] else None,
+        mfu=utilisation(report, totals["mid"], on),
         bound=max(spent, key=lambda key: spent[key]),
-        assumptions=tuple(assumptions),
+        assumptions=(*assumptions, *notes),
+        training=report.training,
+        peak_bytes=report.peak_bytes,
     )

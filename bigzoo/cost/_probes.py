@@ -41,7 +41,8 @@ class Probe:
     """A computation to time, and what it stands for.
 
     `make` gives the function and its arguments; `repeats` is how often the work is in it.
-    `forward` names the probe whose time is in this one's on torch, which can't leave it out.
+    `forward` is true of gradients: on torch the last probe that isn't one, the forward pass, runs
+    within it, and its time has to come off.
     """
 
     kind: str

@@ -92,7 +92,12 @@ def convolution(
 
 
 def einsum(equation: str, left: Sequence[int], right: Sequence[int]) -> dict[str, Any]:
-    """Cost of a two-operand einsum: each label is a group, a row, a column or summed over."""
+    """Cost of a two-operand einsum: each label is a group, a row, a column or summed over.
+
+    A label that one operand alone has, and the result doesn't, is summed before the product, as
+    every backend does. An einsum of more operands is a series of these, in an order that the
+    backend chooses: its count may differ between backends.
+    """
     terms, _, result = equation.replace(" ", "").partition("->")
     first, _, second = terms.partition(",")
     first, second = _spelled(first, len(left)), _spelled(second, len(right))
@@ -103,11 +108,17 @@ def einsum(equation: str, left: Sequence[int], right: Sequence[int]) -> dict[str
     both = set(first) & set(second)
     groups = [label for label in both if label in result or label.isdigit()]
     inner = [label for label in both if label not in groups]
-    rows = list(set(first) - both)
-    columns = list(set(second) - both)
+    rows = [label for label in set(first) - both if label in result]
+    columns = [label for label in set(second) - both if label in result]
     parts = (groups, rows, inner, columns)
     m, r, k, c = (math.prod(sizes[label] for label in part) for part in parts)
-    return matmul(m, r, k, c)
+    kept = both.union(result)
+    sums = sum(
+        math.prod(shape)
+        for labels, shape in ((first, left), (second, right))
+        if not kept.issuperset(labels)
+    )
+    return matmul(m, r, k, c) | {"elementwise_flops": sums}
 
 
 def _spelled(labels: str, rank: int | None) -> str:

@@ -7,8 +7,8 @@ the model's inputs, none for frozen weights. What is rematerialised runs forward
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from bigzoo.cost._live import with_gradient
 from bigzoo.cost._program import PRODUCTS, Node, Program
@@ -20,17 +20,17 @@ class Gradients:
     """Which tensors of a program get a gradient, and which operations run again for it."""
 
     tensors: frozenset[int]
-    again: frozenset[str] = frozenset()
+    again: Mapping[str, int] = field(default_factory=dict)  # layer -> times it runs again
 
     def has(self, key: int | None) -> bool:
         return key in self.tensors
 
 
-def gradients(program: Program, rematerialised: set[str] | None = None) -> Gradients:
+def gradients(program: Program, again: Mapping[str, int] | None = None) -> Gradients:
     """The tensors between the trainable weights and the model's outputs."""
     weights = [key for key, v in program.variables.items() if v.trainable]
     between = with_gradient(program, weights)
-    return Gradients(frozenset(between), frozenset(rematerialised or ()))
+    return Gradients(frozenset(between), again or {})
 
 
 def step(program: Program, grads: Gradients | None) -> list[Operation]:
@@ -46,7 +46,9 @@ def step(program: Program, grads: Gradients | None) -> list[Operation]:
         if not has_backward(node, grads):
             continue
         if node.layer in grads.again and node.kind != "view":
-            found.append(replace(_forward(program, node), phase="backward"))
+            once = _forward(program, node)
+            times = once.count * grads.again[node.layer]
+            found.append(replace(once, phase="backward", count=times))
         found += _backward(program, node, grads)
     return found + list(_accumulations(program, grads))
 
@@ -213,12 +215,16 @@ def kept_tensors(program: Program, grads: Gradients) -> dict[int, int]:
     """
     makers = {key: node for node in program.nodes for key in node.outputs}
     given = {*program.variables, *program.inputs}
+    carried = {target for _, target in program.links} - set(makers)
     kept: dict[int, int] = {}
     for node in program.nodes:
         if not has_backward(node, grads):
             continue
         for key in kept_by(node, grads):
             key = program.base(key)
+            if key in carried:  # a loop's state: one for each step
+                kept[key] = program.tensors[key].bytes * node.count
+                continue
             maker = makers.get(key)
             inside = node.layer in grads.again and maker is not None and maker.layer == node.layer
             if key in given or maker is None or inside:

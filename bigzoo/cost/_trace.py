@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,6 +21,10 @@ from bigzoo.cost._program import Program, Specs
 _REMAT = "_remat_mode"
 
 
+# One trace at a time: it shadows methods of the model's layers, and stops the garbage collector.
+_ONE_AT_A_TIME = threading.RLock()
+
+
 def trace(model: keras.Model, specs: Specs, training: bool) -> Program:
     """The forward pass of `model` on inputs of these static shapes.
 
@@ -29,7 +34,7 @@ def trace(model: keras.Model, specs: Specs, training: bool) -> Program:
     backend = keras.backend.backend()
     layers = named_layers(model)
     try:
-        with _no_garbage_collection():
+        with _ONE_AT_A_TIME, _no_garbage_collection():
             program = _tracer(backend)(model, specs, training, layers)
     except Exception as error:
         raise ValueError(
@@ -107,24 +112,56 @@ def _collect(model: keras.Model, prefix: str, found: dict[str, Any], seen: set[i
         if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
             continue
         seen.add(id(layer))
-        name = f"{prefix}{layer.name}"
+        name = _free_name(f"{prefix}{layer.name}", found)
         if isinstance(layer, keras.Model):
             _collect(layer, f"{name}/", found, seen)
         else:
             found[name] = layer
 
 
-def rematerialised(model: keras.Model) -> set[str]:
-    """Names of the layers whose forward pass runs again in the backward pass."""
-    return {name for name, layer in named_layers(model).items() if _is_rematerialised(layer)}
+def _free_name(name: str, taken: Iterable[str]) -> str:
+    """The name, with a number where another layer has it: subclassed models allow that."""
+    numbered, number = name, 1
+    while numbered in taken:
+        number += 1
+        numbered = f"{name} ({number})"
+    return numbered
 
 
-def _is_rematerialised(layer: keras.Layer) -> bool:
+def rematerialised(model: keras.Model, sizes: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Layer -> how many times more its forward pass runs for the backward pass.
+
+    Args:
+        model: The model; one made in a scope is rematerialised itself, around its layers.
+        sizes: Layer -> values in its output, for the scopes that go by these.
+    """
+    found: dict[str, int] = {}
+    for name, layer in named_layers(model).items():
+        outer = sum(_is_rematerialised(one, 0) for one in _models_around(model, layer))
+        times = outer + _is_rematerialised(layer, (sizes or {}).get(name, 0))
+        if times:
+            found[name] = times
+    return found
+
+
+def _models_around(model: keras.Model, layer: keras.Layer) -> list[keras.Model]:
+    """The models that hold a layer, from the outermost in."""
+    if any(one is layer for one in model.layers):
+        return [model]
+    for one in model.layers:
+        if isinstance(one, keras.Model) and (inner := _models_around(one, layer)):
+            return [model, *inner]
+    return []
+
+
+def _is_rematerialised(layer: keras.Layer, output_size: int) -> bool:
     mode = getattr(layer, _REMAT, None)
     kind = getattr(mode, "mode", None)
     if kind == "list_of_layers":
         return layer.name in (getattr(mode, "layer_names", None) or ())
-    return kind in ("full", "larger_than")
+    if kind == "larger_than":
+        return output_size > getattr(mode, "output_size_threshold", 0)
+    return kind == "full"
 
 
 @contextlib.contextmanager

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from bigzoo.cost._live import work
+from bigzoo.cost._loop_jax import literal, steps_of
 from bigzoo.cost._ops_jax import RULES
 from bigzoo.cost._products import Axis, convolution, matmul
 from bigzoo.cost._program import Node, Program, Specs, Tensor, Variable
@@ -42,6 +44,10 @@ class JaxprReader:
     def __init__(self, names: list[str] | None = None) -> None:
         self.names = names or []
         self.program = Program()
+        self.numbers: dict[int, int] = {}  # key -> its value, of the whole numbers in the program
+        self.flipped: set[int] = set()  # arrays read backwards
+        self.turned: set[int] = set()  # kernels of a transposed convolution
+        self.resizing = 0  # how many functions that resize pictures are running
 
     def read(self, closed: Any, model: keras.Model | None = None) -> Program:
         program, jaxpr = self.program, closed.jaxpr
@@ -71,7 +77,10 @@ class JaxprReader:
     def _value(self, values: dict[int, int], atom: Any) -> int:
         """The key of a variable; a literal gets one of its own."""
         if hasattr(atom, "val"):
-            return self._new({}, atom)
+            key = self._new({}, atom)
+            if (number := literal(atom)) is not None:
+                self.numbers[key] = number
+            return key
         return values[id(atom)]
 
     def _walk(self, jaxpr: Any, values: dict[int, int], count: int, layer: str) -> None:
@@ -102,8 +111,13 @@ class JaxprReader:
             self._new(values, v, inputs[i] if shares and i < len(inputs) else None)
             for i, v in enumerate(eqn.outvars)
         )
-        if name in ("dot_general", "conv_general_dilated"):
-            cost = _dot(eqn) if name == "dot_general" else _convolution(eqn)
+        self._follow_kernel(name, inputs, outputs)
+        if name in _PRODUCTS and self.resizing:
+            # Products with a table of weights: what other backends do as a pooling.
+            fields = {"kind": "pool", "elementwise_flops": _dot(eqn)["flops"]}
+        elif name in _PRODUCTS:
+            turned = inputs[1] in self.turned
+            cost = _dot(eqn) if name == "dot_general" else _convolution(eqn, turned)
             fields = {"keeps": "operands", "left": inputs[0], "right": inputs[1], **cost}
         else:
             flops = int(per_element * _elements(eqn, kind))
@@ -111,9 +125,18 @@ class JaxprReader:
         self.program.nodes.append(
             Node(name, inputs=inputs, outputs=outputs, count=count, layer=layer, **fields)
         )
-        if kind == "unknown" and name not in ("dot_general", "conv_general_dilated"):
+        if kind == "unknown" and name not in _PRODUCTS:
             unknown = self.program.unknown_ops
             unknown[name] = unknown.get(name, 0) + count
+
+    def _follow_kernel(self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        """`lax.conv_transpose` flips its kernel and then swaps its channels."""
+        if name == "rev":
+            self.flipped.update(outputs)
+        elif (name == "transpose" and inputs[0] in self.flipped) or (
+            name == "convert_element_type" and inputs[0] in self.turned
+        ):
+            self.turned.update(outputs)
 
     # --- jaxprs inside --------------------------------------------------------------------
 
@@ -127,7 +150,10 @@ class JaxprReader:
 
     def _call(self, eqn: Any, jaxpr: Any, values: dict[int, int], count: int, layer: str) -> None:
         inside = self._enter(jaxpr, list(eqn.invars), values)
+        resizes = eqn.params.get("name") == _RESIZE
+        self.resizing += resizes
         self._walk(jaxpr, inside, count, layer)
+        self.resizing -= resizes
         for variable, result in zip(eqn.outvars, jaxpr.outvars, strict=True):
             values[id(variable)] = self._value(inside, result)
 
@@ -141,7 +167,7 @@ class JaxprReader:
             self._walk(branch.jaxpr, inside, count, layer)
             nodes = self.program.nodes[start:]
             del self.program.nodes[start:]
-            if not kept or _weight(nodes) > _weight(kept):
+            if not kept or work(nodes) > work(kept):
                 kept = nodes
             ends.append([self._value(inside, v) for v in branch.jaxpr.outvars])
         self.program.nodes += kept
@@ -171,9 +197,13 @@ class JaxprReader:
                 self.program.links.append((end, inside[id(jaxpr.invars[consts + i])]))
 
     def _while(self, eqn: Any, values: dict[int, int], count: int, layer: str) -> None:
-        """A loop whose steps only the data tell: counted once, and said so."""
-        unknown = self.program.unknown_ops
-        unknown["while (steps unknown)"] = unknown.get("while (steps unknown)", 0) + count
+        """Where only the data tell the steps of a loop, it is counted once, and that is said."""
+        given = [self.numbers.get(self._value(values, atom)) for atom in eqn.invars]
+        steps = steps_of(eqn, given)
+        if steps is None:
+            unknown = self.program.unknown_ops
+            unknown["while (steps unknown)"] = unknown.get("while (steps unknown)", 0) + count
+            steps = 1
         jaxpr = eqn.params["body_jaxpr"].jaxpr
         consts = eqn.params["body_nconsts"]
         skipped = eqn.params["cond_nconsts"]
@@ -182,11 +212,15 @@ class JaxprReader:
         for variable in jaxpr.invars[consts:]:
             source = inside[id(variable)]
             self.program.links.append((source, self._new(inside, variable)))
-        self._walk(jaxpr, inside, count, layer)
+        self._walk(jaxpr, inside, count * steps, layer)
         for i, (variable, result) in enumerate(zip(eqn.outvars, jaxpr.outvars, strict=True)):
             end = self._value(inside, result)
             self.program.links.append((end, self._new(values, variable)))
             self.program.links.append((end, inside[id(jaxpr.invars[consts + i])]))
+
+
+_PRODUCTS = ("dot_general", "conv_general_dilated")
+_RESIZE = "_resize"  # the function inside `jax.image.resize`
 
 
 def _inner(eqn: Any) -> Any:
@@ -197,10 +231,6 @@ def _inner(eqn: Any) -> Any:
         if hasattr(jaxpr, "eqns") and len(jaxpr.invars) == len(eqn.invars):
             return jaxpr
     return None
-
-
-def _weight(nodes: list[Node]) -> int:
-    return sum((node.flops + node.elementwise_flops) * node.count for node in nodes)
 
 
 def _shape(aval: Any) -> tuple[int, ...]:
@@ -227,7 +257,7 @@ def _dot(eqn: Any) -> dict[str, Any]:
     )
 
 
-def _convolution(eqn: Any) -> dict[str, Any]:
+def _convolution(eqn: Any, turned: bool) -> dict[str, Any]:
     """A convolution, and the ones that are gradients of it, by the definition of `_products`."""
     params, numbers = eqn.params, eqn.params["dimension_numbers"]
     left, right = _shape(eqn.invars[0].aval), _shape(eqn.invars[1].aval)
@@ -236,7 +266,7 @@ def _convolution(eqn: Any) -> dict[str, Any]:
     for i, (axis, kernel_axis, out_axis) in enumerate(
         zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
     ):
-        axes.append(_axis(params, i, left[axis], right[kernel_axis], result[out_axis]))
+        axes.append(_axis(params, i, left[axis], right[kernel_axis], result[out_axis], turned))
     return convolution(
         # Each output sums over the kernel's own input channels, however the rest is grouped.
         result[numbers.out_spec[0]],
@@ -247,12 +277,13 @@ def _convolution(eqn: Any) -> dict[str, Any]:
     )
 
 
-def _axis(params: Any, i: int, inputs: int, kernel: int, outputs: int) -> Axis:
+def _axis(params: Any, i: int, inputs: int, kernel: int, outputs: int, turned: bool) -> Axis:
     stride, spread = params["window_strides"][i], params["lhs_dilation"][i]
     dilation, start = params["rhs_dilation"][i], params["padding"][i][0]
-    if spread > 1:
+    if spread > 1 or (stride == 1 and (turned or outputs > inputs)):
         # With spread inputs each input meets the kernel once: read it as a transposed one,
-        # whose first output is where the kernel's last tap meets the first input.
+        # whose first output is where the kernel's last tap meets the first input. Without a
+        # spread, only a transposed one gives more than it gets.
         crop = dilation * (kernel - 1) - start
         return Axis(inputs, outputs, kernel, spread, dilation, crop, transposed=True)
     return Axis(inputs, outputs, kernel, stride, dilation, start)

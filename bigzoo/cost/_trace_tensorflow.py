@@ -15,11 +15,14 @@ import keras
 from bigzoo.cost._graph_tensorflow import (
     PRODUCTS,
     dtype_of,
+    is_open,
     key_of,
+    rule_of,
     shape_of,
     size_of,
     steps_of,
 )
+from bigzoo.cost._live import OPEN, work
 from bigzoo.cost._ops_tensorflow import FREE, RULES
 from bigzoo.cost._program import Node, Program, Specs, Tensor, Variable
 from bigzoo.cost._stateless import run
@@ -130,15 +133,17 @@ class _Reader:
                 left, right = cost.pop("sides", (0, 1))
                 cost["left"], cost["right"] = inputs[left], inputs[right]
                 node = Node(op.type, inputs=inputs, outputs=outputs, keeps="operands", **cost)
-                self._add(node, count, layer)
+                self._add(op, node, count, layer)
                 return
-        self._add(_ruled(op, inputs, outputs), count, layer)
+        self._add(op, _ruled(op, inputs, outputs), count, layer)
 
-    def _add(self, node: Node, count: int, layer: str) -> None:
-        if node.kind == "unknown":
+    def _add(self, op: Any, node: Node, count: int, layer: str) -> None:
+        is_counted_wrong = node.kind != "view" and any(map(is_open, [*op.inputs, *op.outputs]))
+        name = node.op + (OPEN if is_counted_wrong else "")
+        if is_counted_wrong or node.kind == "unknown":
             unknown = self.program.unknown_ops
-            unknown[node.op] = unknown.get(node.op, 0) + count
-        fields = {**node.__dict__, "count": count, "layer": layer}
+            unknown[name] = unknown.get(name, 0) + count
+        fields = {**node.__dict__, "op": name, "count": count, "layer": layer}
         self.program.nodes.append(Node(**fields))
 
     # --- functions, branches, loops -------------------------------------------------------
@@ -175,7 +180,7 @@ class _Reader:
             self._walk(body, inside, count, layer)
             nodes = self.program.nodes[start:]
             del self.program.nodes[start:]
-            if not kept or _weight(nodes) > _weight(kept):
+            if not kept or work(nodes) > work(kept):
                 kept = nodes
             ends.append([inside[key_of(result)] for result in body.outputs])
         self.program.nodes += kept
@@ -209,12 +214,8 @@ class _Reader:
             self.program.links.append((end, key))
 
 
-def _weight(nodes: list[Node]) -> int:
-    return sum((node.flops + node.elementwise_flops) * node.count for node in nodes)
-
-
 def _ruled(op: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Node:
-    kind, keeps, flops = RULES.get(op.type, ("unknown", "inputs", 0))
+    kind, keeps, flops = rule_of(op)
     measured = op.inputs[0] if kind == "reduction" and op.inputs else None
     sizes = [measured] if measured is not None else op.outputs[:1]
     size = sum(size_of(tensor) for tensor in sizes)

@@ -122,6 +122,7 @@ class _Recorder:
         self.current_layer = current_layer
         self.keys: dict[int, int] = {}  # id of a torch tensor -> key in the program
         self.alive: list[Any] = []  # tensors stay alive, so that no id is used twice
+        self.made: set[int] = set()  # ids of tensors that stand for a value on its device
         self.stand_ins: dict[int, Any] = {}  # id of a tensor with values -> its meta tensor
         self.padding: dict[int, tuple[str, list[tuple[int, int]]]] = {}  # key -> layer, zeros
         self.windows: dict[int, _Window] = {}
@@ -141,6 +142,12 @@ class _Recorder:
         self.keys[id(tensor)] = key
         self.alive.append(tensor)
         return key
+
+    def _same(self, tensor: Any, other: Any) -> Any:
+        """`tensor`, as another name of the value of `other`."""
+        self.keys[id(tensor)] = self.key(other)
+        self.alive.append(tensor)
+        return tensor
 
     def variables(self, model: keras.Model) -> list[tuple[Any, Any]]:
         """(variable, its meta tensor) for each state of the model."""
@@ -197,8 +204,11 @@ class _Recorder:
         name = name if space == "aten" else f"{space}.{name}"
         known = list(_tensors([args, kwargs]))
         if name == "empty_like" and known[0].is_meta and "device" in kwargs:
-            # How Keras brings a meta tensor to its device: it is the same value here.
-            return known[0]
+            # How Keras brings a meta tensor to its device: it is the same value here. Torch then
+            # detaches what it made, which stops no gradient, unlike a detach by the model.
+            made = func(*args, **{**kwargs, "device": "meta"})
+            self.made.add(id(made))
+            return self._same(made, known[0])
         symbolic = not known or any(t.is_meta or id(t) in self.stand_ins for t in known)
         # What the model holds must not be overwritten.
         symbolic = symbolic or (in_place and id(known[0]) not in self.keys)
@@ -211,9 +221,8 @@ class _Recorder:
         result = func(*args, **kwargs)
         self.running = ("", "")
         outputs = list(_tensors(result))
-        if name in SAME:
-            self.keys[id(result)] = self.key(known[0])
-            self.alive.append(result)
+        if name in SAME or (name == "detach" and id(known[0]) in self.made):
+            self._same(result, known[0])
         elif outputs and name not in FREE:
             self._record(name, [*args, *kwargs.values()], known, outputs, in_place)
         return result

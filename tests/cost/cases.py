@@ -92,6 +92,49 @@ class Einsum(layers.Layer):
         return ops.einsum("bqhd,bkhd->bhqk", x, x)
 
 
+class EinsumWith(layers.Layer):
+    """An einsum with a weight."""
+
+    def __init__(self, equation, shape):
+        super().__init__()
+        self.equation, self.shape = equation, shape
+
+    def build(self, _):
+        self.table = self.add_weight(shape=self.shape, name="table")
+
+    def call(self, x):
+        return ops.einsum(self.equation, x, self.table)
+
+
+class EinsumAlone(layers.Layer):
+    """An einsum of one array: an order of its axes, or a sum, and no product."""
+
+    def __init__(self, equation):
+        super().__init__()
+        self.equation = equation
+
+    def call(self, x):
+        return ops.einsum(self.equation, x)
+
+
+class While(layers.Layer):
+    """`keras.ops.while_loop`: a product for each step of a counter."""
+
+    def __init__(self, start, limit, step):
+        super().__init__()
+        self.start, self.limit, self.step = start, limit, step
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(shape[-1], shape[-1]), name="table")
+
+    def call(self, x):
+        return ops.while_loop(
+            lambda i, _: i < self.limit,
+            lambda i, state: (i + self.step, ops.matmul(state, self.table)),
+            (self.start, x),
+        )[1]
+
+
 # === Models that aren't a chain ===
 
 
@@ -274,6 +317,55 @@ CONVOLUTIONS = [
         lambda: _chain((4, 3, 2, 4), layers.Conv3DTranspose(5, 2, strides=2)),
         2 * BATCH * (4 * 3 * 2) * 8 * 4 * 5,
     ),
+    # With stride 1 the output is the larger: 1 x 1 inputs give 4 x 4 outputs, 4 x 4 give 6 x 6.
+    Case(
+        "conv2d_transpose_one_pixel",
+        lambda: _chain((1, 1, 10), layers.Conv2DTranspose(8, 4)),
+        2 * BATCH * 1 * 16 * 10 * 8,
+    ),
+    Case(
+        "conv2d_transpose_stride_1",
+        lambda: _chain((4, 4, 10), layers.Conv2DTranspose(8, 3)),
+        2 * BATCH * (4 * 4) * 9 * 10 * 8,
+    ),
+    Case(
+        "conv1d_transpose_dilated",
+        lambda: _chain((8, 4), layers.Conv1DTranspose(5, 4, dilation_rate=2)),
+        2 * BATCH * 8 * 4 * 4 * 5,
+    ),
+    Case(
+        "conv2d_transpose_strides",
+        lambda: _chain((8, 6, 4), layers.Conv2DTranspose(5, 4, strides=(1, 2))),
+        2 * BATCH * (8 * 6) * 16 * 4 * 5,
+    ),
+    # A kernel of 4 on 8 inputs gives 11 positions, on whose ends 1, 2, 3, ... pairs fall. "same"
+    # keeps 8: 1 is cut off at the start and 2 at the other end.
+    _with_padding(
+        "conv1d_transpose_same_stride_1",
+        lambda: _chain((8, 4), layers.Conv1DTranspose(5, 4, padding="same")),
+        2 * BATCH * 32 * 4 * 5,
+        2 * BATCH * (32 - 1 - (1 + 2)) * 4 * 5,
+    ),
+    # One output less than inputs: 2 are cut off at each end, where 1 + 2 pairs land.
+    _with_padding(
+        "conv1d_transpose_smaller",
+        lambda: _chain((8, 4), layers.Conv1DTranspose(5, 4, padding="same", output_padding=0)),
+        2 * BATCH * 32 * 4 * 5,
+        2 * BATCH * (32 - (1 + 2) - (1 + 2)) * 4 * 5,
+    ),
+    # To resize a picture is no product, whatever the backend makes of it.
+    Case(
+        "conv2d_after_upsampling",
+        lambda: _chain(
+            (4, 3, 7), layers.UpSampling2D(interpolation="bilinear"), layers.Conv2D(5, 1)
+        ),
+        2 * BATCH * (8 * 6) * 7 * 5,
+    ),
+    Case(
+        "conv2d_after_resizing",
+        lambda: _chain((4, 3, 7), layers.Resizing(6, 8), layers.Conv2D(5, 1)),
+        2 * BATCH * (6 * 8) * 7 * 5,
+    ),
     # Depthwise: each output channel sums over one input channel.
     Case(
         "depthwise_conv1d",
@@ -409,12 +501,35 @@ RECURRENT = [
     ),
     Case("scan", lambda: _chain((4, 5), Scan()), 2 * BATCH * 4 * 5 * 5),
     Case("fori_loop", lambda: _chain((5,), Repeated()), 2 * BATCH * 7 * 5 * 5),
+    Case("while_loop", lambda: _chain((5,), While(0, 7, 1)), 2 * BATCH * 7 * 5 * 5),
+    # 1, 4, 7: three steps.
+    Case("while_loop_by_three", lambda: _chain((5,), While(1, 10, 3)), 2 * BATCH * 3 * 5 * 5),
 ]
 
 OTHERS = [
     Case("gram", lambda: _chain((4, 7), Gram()), 2 * BATCH * 4 * 4 * 7),
     Case("projected", lambda: _chain((7,), Projected()), 2 * BATCH * (7 * 6 + 6 * 4)),
     Case("einsum", lambda: _chain((4, 2, 7), Einsum()), 2 * BATCH * 2 * (4 * 4) * 7),
+    # What one array alone has, and the result doesn't, is summed before the product: i here,
+    Case(
+        "einsum_sum_first",
+        lambda: _chain((4, 7), EinsumWith("bij,j->b", (7,))),
+        2 * BATCH * 7,
+    ),
+    # i again; then sums over j and k,
+    Case(
+        "einsum_sum_and_product",
+        lambda: _chain((4, 5, 7), EinsumWith("bijk,jkl->bl", (5, 7, 6))),
+        2 * BATCH * (5 * 7) * 6,
+    ),
+    # l of the second array.
+    Case(
+        "einsum_sum_second",
+        lambda: _chain((4, 7), EinsumWith("bij,jkl->bik", (7, 5, 6))),
+        2 * BATCH * 4 * 7 * 5,
+    ),
+    Case("einsum_transpose", lambda: _chain((4, 7), EinsumAlone("bij->bji")), 0),
+    Case("einsum_sum", lambda: _chain((4, 7), EinsumAlone("bij->bj")), 0),
     Case("dot", lambda: _pairs(layers.Dot(axes=2), (4, 6), (7, 6)), 2 * BATCH * 4 * 7 * 6),
     # Reading a table multiplies nothing.
     Case("embedding", lambda: _chain((4,), layers.Embedding(11, 5), dtype="int32"), 0),

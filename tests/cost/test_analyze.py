@@ -377,7 +377,156 @@ def test_two_threads_get_the_same_numbers():
     assert found == expected
 
 
+class Late(keras.Model):
+    """Says that it is built before its layers are."""
+
+    def __init__(self):
+        super().__init__(name="late")
+        self.dense = layers.Dense(8, name="dense")
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_layers_that_are_built_late_keep_real_weights():
+    model = Late()
+    model.build((None, 7))
+    report = analyze(model, 4)
+    assert report.forward_flops == 2 * 4 * 7 * 8
+    assert report.trainable_params == 64 and report.optimizer_bytes == 2 * 4 * 64
+    assert model.predict(np.ones((4, 7)), verbose=0).shape == (4, 8)
+    assert analyze(dense_model(), 1).params == 8 * 16 + 16 + 16 * 4 + 4
+
+
+def test_a_model_that_was_called_takes_any_batch():
+    model = Counted()
+    model(np.ones((2, 3), "float32"))
+    assert analyze(model, 5).batch_size == 5
+    chain = keras.Sequential([layers.Dense(3)])
+    chain(np.ones((2, 4), "float32"))
+    assert analyze(chain, 7).forward_flops == 2 * 7 * 4 * 3
+
+
+def test_two_threads_on_one_model_leave_nothing_behind():
+    model = dense_model((8, *[16] * 20))
+    threads = [threading.Thread(target=analyze, args=(model, 2)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not any("call" in layer.__dict__ for layer in model.layers)
+    assert gc.isenabled()
+
+
+@no_remat
+def test_a_model_made_in_a_remat_scope_runs_again_as_a_whole():
+    plain = dense_model((8, 16, 4))
+    with keras.RematScope(mode="full"):
+        x = inputs = keras.Input((8,))
+        again = keras.Model(inputs, layers.Dense(4)(layers.Dense(16)(x)))
+    forward = analyze(plain, 2).forward_flops
+    more = analyze(again, 2).training_flops - analyze(plain, 2).training_flops
+    assert more == 2 * forward  # once around the model, once around each layer
+
+
+@no_remat
+def test_remat_of_large_outputs_only():
+    def build():
+        x = inputs = keras.Input((8,))
+        return keras.Model(inputs, layers.Dense(4)(layers.Dense(64)(x)))
+
+    plain = analyze(build(), 2).training_flops
+    with keras.RematScope(mode="larger_than", output_size_threshold=100):
+        large_only = build()
+    with keras.RematScope(mode="larger_than", output_size_threshold=10**6):
+        none = build()
+    assert analyze(none, 2).training_flops == plain
+    assert analyze(large_only, 2).training_flops == plain + 2 * 2 * 8 * 64
+
+
+def test_constants_are_in_memory_and_are_not_taken_off_twice():
+    table = np.ones((512, 512), "float32")
+
+    class Products(layers.Layer):
+        def call(self, x):
+            y = x @ ops.convert_to_tensor(table)
+            return ops.sum(ops.exp(y[:, :, None] * y[:, None, :]), axis=(1, 2))
+
+    inputs = keras.Input((512,))
+    report = analyze(keras.Model(inputs, Products()(inputs)), 4, training=False)
+    cube = 4 * 512 * 512 * 4
+    assert report.activation_bytes >= 2 * cube
+    assert report.peak_bytes >= table.nbytes + 2 * cube
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+def test_states_in_another_dtype_equal_the_real_ones(policy):
+    def build(dtype):
+        x = inputs = keras.Input((64,), dtype="float32")
+        x = layers.Dense(256, activation="relu", dtype=dtype)(x)
+        return keras.Model(inputs, layers.Dense(128, dtype=dtype)(x))
+
+    real, assumed = analyze(build(policy), 8), analyze(build("float32"), 8, dtype=policy)
+    for name in ("weight_bytes", "optimizer_bytes", "gradient_bytes", "input_bytes"):
+        assert getattr(assumed, name) == getattr(real, name), name
+    assert assumed.activation_bytes == pytest.approx(real.activation_bytes, rel=0.15)
+    assert assumed.peak_bytes == pytest.approx(real.peak_bytes, rel=0.1)
+    back = analyze(build(policy), 8, dtype="float32")
+    plain = analyze(build("float32"), 8)
+    assert back.activation_bytes == pytest.approx(plain.activation_bytes, rel=0.15)
+
+
+def test_muon_leaves_embeddings_to_adam():
+    inputs = keras.Input((5,), dtype="int32")
+    x = layers.Flatten()(layers.Embedding(50, 8)(inputs))
+    model = keras.Model(inputs, layers.Dense(4)(x))
+    optimizer = keras.optimizers.Muon()
+    optimizer.build(model.trainable_variables)
+    real = sum(int(np.prod(v.shape)) * 4 for v in optimizer.variables if len(v.shape))
+    assert slots("muon", model.trainable_variables).bytes == real
+
+
+def test_layers_of_the_same_name_are_told_apart():
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = layers.Dense(4, name="d"), layers.Dense(5, name="d")
+
+        def call(self, x):
+            return self.two(self.one(x))
+
+    rows = analyze(Twins(), 1, input_shape=(3,)).layers
+    assert [(row.name, row.params) for row in rows] == [("d", 16), ("d (2)", 25)]
+
+
+def test_the_policy_is_that_of_the_layers_inside():
+    inner = dense_model((8, 8), dtype="mixed_bfloat16")
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layers.Dense(2, dtype="float32")(inner(inputs)))
+    assert analyze(model, 1).dtype == "mixed_bfloat16"
+
+
+def test_the_models_own_optimizer():
+    model = dense_model()
+    model.compile("sgd", "mse")
+    assert analyze(model, 1, optimizer=None).optimizer == "SGD"
+    assert analyze(dense_model(), 1, optimizer=None).optimizer == "Adam"
+
+
+def test_analytic_memory_is_an_interval_around_the_traced():
+    report = analyze(dense_model((256, 512, 4)), 64, memory="analytic")
+    traced = analyze(dense_model((256, 512, 4)), 64)
+    assert report.peak_method == "analytic"
+    assert report.peak_low_bytes < traced.peak_bytes < report.peak_high_bytes
+
+
 # === Bad input ===
+
+
+class TwoArguments(keras.Model):
+    def call(self, p, q):
+        return p + q
+
 
 OPEN = keras.Model(*[keras.Input((None, 4), name="series")] * 2, name="open")
 
@@ -403,6 +552,9 @@ OPEN = keras.Model(*[keras.Input((None, 4), name="series")] * 2, name="open")
         (lambda: analyze(dense_model(), optimizer="adamm"), ValueError, "Did you mean 'adam"),
         (lambda: analyze(dense_model(), optimizer=3), TypeError, "a name or a keras optimizer"),
         (lambda: analyze(dense_model(), dtype="float12"), ValueError, "`dtype` is 'float12'"),
+        (lambda: analyze(OPEN, 1, (None, 3, 4)), ValueError, r"`input_shape` is \(None, 3, 4\)"),
+        (lambda: analyze(OPEN, 1, (-5, 4)), ValueError, r"`input_shape` is \(-5, 4\)"),
+        (lambda: analyze(TwoArguments(), 1, (4,)), ValueError, "with one array, or one list or"),
         (lambda: analyze(dense_model(), training="yes"), TypeError, "True or False"),
         (lambda: analyze(dense_model(), memory="exact"), ValueError, "`memory` is 'exact'"),
     ],

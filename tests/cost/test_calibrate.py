@@ -12,7 +12,7 @@ from bigzoo.cost import CostReport, Measurement, analyze, calibrate, compare, me
 from bigzoo.cost import _calibrate as module
 from bigzoo.cost._calibration import Calibration, kind_of
 from bigzoo.cost._kernels import compiled, gradient, random, timed
-from bigzoo.cost._probes import probes
+from bigzoo.cost._probes import Probe, probes
 
 
 @pytest.fixture
@@ -39,6 +39,38 @@ def test_calibration_of_a_steady_machine(steady):
     assert {"matmul", "conv weight gradient", "depthwise", "update"} <= set(machine.samples)
 
 
+def probe(kind, flops=10**6, forward=False, repeats=1):
+    return Probe(kind, lambda: None, flops=flops, repeats=repeats, forward=forward)
+
+
+def seconds_of(samples, kind):
+    return [sample.seconds for sample in samples[kind]]
+
+
+def test_the_best_pass_counts_without_the_programs_start():
+    found = [probe("matmul"), probe("elementwise", repeats=4)]
+    samples = module._samples(found, [[3.0, 9.0], [2.0, 8.5], [4.0, 10.0]], start=0.5)
+    assert seconds_of(samples, "matmul") == [1.5]
+    assert seconds_of(samples, "elementwise") == [2.0]
+
+
+def test_on_torch_both_gradients_lose_the_time_of_their_forward_pass(monkeypatch):
+    """There it runs within them; not the other gradient's time."""
+    found = [
+        probe("conv"),
+        probe("conv input gradient", forward=True),
+        probe("conv weight gradient", forward=True),
+    ]
+    times = [[2.0, 5.0, 7.0]]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    samples = module._samples(found, times, start=1.0)
+    assert seconds_of(samples, "conv") == [1.0]
+    assert seconds_of(samples, "conv input gradient") == [3.0]
+    assert seconds_of(samples, "conv weight gradient") == [5.0]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert seconds_of(module._samples(found, times, 1.0), "conv weight gradient") == [6.0]
+
+
 def test_every_operation_of_every_kind_has_a_probe():
     """A kind without one would only show when a model has it."""
     kinds = {probe.kind for probe in probes("float32")}
@@ -53,16 +85,16 @@ def test_every_operation_of_every_kind_has_a_probe():
     assert {"depthwise weight gradient", "function", "update", "random", "pool"} <= found
 
 
-@pytest.mark.parametrize("probe", list(probes("float32")), ids=lambda probe: probe.kind)
-def test_probes_run(probe):
+@pytest.mark.parametrize("one", list(probes("float32")), ids=lambda one: one.kind)
+def test_probes_run(one):
     """Each is a real computation with finite numbers in it."""
-    if probe.flops > 2e9 or probe.bytes > 2**27:
+    if one.flops > 2e9 or one.bytes > 2**27:
         pytest.skip("too long for an everyday test; the others of its kind run")
-    function, arguments = probe.make()
+    function, arguments = one.make()
     for leaf in keras.tree.flatten(function(*arguments)):
         values = ops.convert_to_numpy(ops.cast(leaf, "float32"))
         assert np.isfinite(values).all()
-    assert (probe.flops > 0) != (probe.bytes > 0)
+    assert (one.flops > 0) != (one.bytes > 0)
 
 
 def test_a_busy_machine_is_refused(monkeypatch):
@@ -71,12 +103,11 @@ def test_a_busy_machine_is_refused(monkeypatch):
         calibrate()
 
 
-def test_a_drifting_machine_is_refused(monkeypatch):
-    times = iter(range(1, 1000))
-    monkeypatch.setattr(module, "busy_share", lambda seconds: 0.0)
-    monkeypatch.setattr(module, "timed", lambda *_: 1e-3 * next(times))
-    with pytest.raises(RuntimeError, match="times as long at one end of the calibration"):
-        calibrate()
+def test_a_drifting_machine_is_refused():
+    module._check_drift([[1.0, 2.0, 3.0], [1.2, 2.1, 3.0]])
+    module._check_drift([[1.0, 2.0, 3.0], [9.0, 2.1, 3.0]])  # one probe alone was disturbed
+    with pytest.raises(RuntimeError, match="took 1.50 times as long in one pass as in another"):
+        module._check_drift([[1.0, 2.0, 3.0], [1.5, 3.0, 4.8]])
 
 
 @pytest.mark.parametrize(
@@ -184,6 +215,110 @@ def test_measure_takes_token_ids():
     assert found.step_seconds > 0
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_measured_mfu_is_the_models_flops_over_the_peak(training):
+    model, device = bz.models.mlp(8), bz.cost.hardware.get("t4")
+    found = measure(model, 4, steps=2, training=training, on="t4")
+    report = analyze(model, 4, training=training)
+    flops = report.training_flops if training else report.forward_flops
+    expected = flops / found.step_seconds / device.peak("float32")
+    assert found.mfu == pytest.approx(expected) and found.on == "t4"
+    assert "of the peak of t4" in str(found)
+    assert found.to_dict()["mfu"] == found.mfu
+
+
+def test_measured_mfu_is_unknown_without_a_peak():
+    assert measure(bz.models.mlp(8), 4, steps=1).mfu is None
+    found = measure(bz.models.mlp(8), 4, steps=1, on="cpu-amx")
+    assert (found.mfu, found.on) == (None, "cpu-amx")
+
+
+class Whole(layers.Layer):
+    """Gives the place of the largest value."""
+
+    def call(self, x):
+        return ops.argmax(x, axis=-1)
+
+
+class Failing(layers.Layer):
+    """Knows its shape, and nothing else."""
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype)
+
+    def call(self, x):
+        raise ZeroDivisionError("no reason")
+
+
+class Places(layers.Layer):
+    """The place of each token."""
+
+    def call(self, x):
+        return ops.arange(ops.shape(x)[1], dtype=x.dtype) + 0 * x
+
+
+def model_with(layer):
+    inputs = keras.Input((8,))
+    return keras.Model(inputs, layer(layers.Dense(4)(inputs)), name="odd")
+
+
+def test_whole_number_outputs_are_measured_in_inference():
+    assert measure(model_with(Whole()), 2, steps=1, training=False).step_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda: measure(model_with(Whole()), 2), ValueError, "no float output.*training=False"),
+        (
+            lambda: measure(model_with(Failing()), 2),
+            RuntimeError,
+            "first training step of the model 'odd' failed on inputs of shape .2, 8.: .*no reason",
+        ),
+        (
+            lambda: measure(model_with(Failing()), 2, training=False),
+            RuntimeError,
+            "first inference step",
+        ),
+        (lambda: measure(bz.models.mlp(8), 2, on="t5"), ValueError, "Did you mean"),
+        (lambda: measure(bz.models.mlp(8), 2, on=3), TypeError, "`on` is 3"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(call, error, text):
+    with pytest.raises(error, match=text):
+        call()
+
+
+def test_strings_cannot_be_measured():
+    from bigzoo.cost._measure import _random_input
+    from bigzoo.cost._program import Spec
+
+    with pytest.raises(ValueError, match="takes strings, and `measure` makes up numbers"):
+        _random_input(Spec((2, 1), "string"))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a strategy of TensorFlow")
+def test_models_of_a_strategy_cannot_be_measured():
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = model_with(layers.ReLU())
+    with pytest.raises(
+        ValueError, match=r"'odd' is made for several devices.*outside the strategy"
+    ):
+        measure(model, 2)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others clip such positions")
+def test_more_tokens_than_positions_are_said():
+    inputs = keras.Input((None,), dtype="int32")
+    model = keras.Model(inputs, layers.Embedding(4, 2)(Places()(inputs)))
+    with pytest.raises(
+        RuntimeError, match=r"of shape \(2, 9\): indices\[.*not in \[0, 4\).*no more tokens"
+    ):
+        measure(model, 2, (9,))
+
+
 def measurement(**fields):
     base = {
         "batch_size": 4,
@@ -209,17 +344,47 @@ def test_compare_is_signed():
     assert "-50.0%" in str(found)
 
 
+def test_compare_all_fields_of_an_estimate():
+    estimate = bz.cost.predict(analyze(bz.models.mlp(8), 4), on="t4")
+    real = {"peak_bytes": 2 * estimate.peak_bytes, "mfu": estimate.mfu / 4}
+    found = compare(estimate, measurement(on="t4", **real))
+    assert list(found.errors) == ["step_seconds", "peak_bytes", "mfu"]
+    assert found.errors["peak_bytes"] == pytest.approx(-0.5)
+    assert found.errors["mfu"] == pytest.approx(3.0)
+    assert "+300.0%" in str(found)
+    # A share of another peak is another figure.
+    other = compare(estimate, measurement(on="h100-sxm", **real))
+    assert list(other.errors) == ["step_seconds", "peak_bytes"]
+
+
+@pytest.mark.parametrize(("training", "text"), [(True, "training"), (False, "inference")])
+def test_compare_refuses_another_kind_of_step(training, text):
+    report = analyze(bz.models.mlp(8), 4, training=not training)
+    for estimate in (report, bz.cost.predict(report, on="t4")):
+        with pytest.raises(ValueError, match=f"expected one for {text}, which was measured"):
+            compare(estimate, measurement(training=training, peak_bytes=1))
+        compare(estimate, measurement(training=not training, peak_bytes=1))
+
+
 def test_compare_memory():
     report = analyze(bz.models.mlp(8), 4)
     assert isinstance(report, CostReport)
     found = compare(report, measurement(peak_bytes=2 * report.peak_bytes))
     assert found.errors == {"peak_bytes": pytest.approx(-0.5)}
+    assert found.inside is (report.peak_high_bytes >= 2 * report.peak_bytes)
+    assert "The measured memory is" in str(found)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
         (lambda r: compare(r, 3), TypeError, "Call bz.cost.measure"),
+        (lambda r: compare(3, measurement()), TypeError, "a StepEstimate or a CostReport"),
+        (
+            lambda r: compare(bz.cost.predict(r, "t4", 2), measurement(batch_size=8)),
+            ValueError,
+            "for 2 devices.*for one device",
+        ),
         (lambda r: compare(r, measurement(batch_size=8)), ValueError, "the same batch"),
         (lambda r: compare(r, measurement()), ValueError, "no field in common"),
         (lambda r: measure(bz.models.mlp(8), 4, steps=0), ValueError, "`steps` is 0"),

@@ -14,7 +14,7 @@ def test_keras_keeps_the_remat_mode_on_the_layer():
         three = layers.Dense(2, name="three")
     plain = layers.Dense(2, name="plain")
     assert hasattr(plain, _trace._REMAT)
-    found = [_trace._is_rematerialised(layer) for layer in (one, two, three, plain)]
+    found = [_trace._is_rematerialised(layer, 0) for layer in (one, two, three, plain)]
     assert found == [True, False, True, False]
 
 

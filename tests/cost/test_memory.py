@@ -60,6 +60,14 @@ LARGE = {
 }
 
 
+def plain_cnn():
+    return bz.models.cnn(variant="plain", input_shape=(64, 64, 3), num_classes=2)
+
+
+# XLA on CPUs writes the gradient of max pooling as a scatter with indices of the array's size.
+OUTLIERS = {"cnn plain": (plain_cnn, 32, None)}
+
+
 def both(build, batch_size, shape):
     model = build()
     shape = None if None not in keras.tree.flatten(model.input_shape)[1:] else shape
@@ -99,7 +107,7 @@ def test_compiled_takes_the_model_as_it_is():
 @pytest.mark.large
 def test_traced_is_within_a_quarter_of_compiled_on_most_models():
     errors, outside = {}, []
-    for name, case in LARGE.items():
+    for name, case in {**LARGE, **OUTLIERS}.items():
         traced, compiled = both(*case)
         errors[name] = traced.peak_bytes / compiled.peak_bytes - 1
         if not traced.peak_low_bytes <= compiled.peak_bytes <= traced.peak_high_bytes:
@@ -108,4 +116,4 @@ def test_traced_is_within_a_quarter_of_compiled_on_most_models():
     print(f"traced against compiled: {shown}")
     assert len(errors) >= 10
     assert statistics.median(map(abs, errors.values())) <= 0.25, shown
-    assert not outside, shown
+    assert outside == [*OUTLIERS], shown
