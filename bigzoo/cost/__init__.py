@@ -9,10 +9,16 @@ _MODULES = {
     "Calibration": "bigzoo.cost._calibration",
     "Comparison": "bigzoo.cost._compare",
     "CostReport": "bigzoo.cost._report",
+    "Diagnosis": "bigzoo.cost._doctor",
+    "EnergyComparison": "bigzoo.cost._energy",
     "EnergyMeter": "bigzoo.cost._energy",
     "EnergyResult": "bigzoo.cost._energy",
     "Measurement": "bigzoo.cost._measure",
+    "Operation": "bigzoo.cost._report",
+    "PlanRow": "bigzoo.cost._plan_types",
+    "Range": "bigzoo.cost._power",
     "StepEstimate": "bigzoo.cost._estimate",
+    "Tally": "bigzoo.cost._report",
     "TrainingPlan": "bigzoo.cost._plan_types",
     "analyze": "bigzoo.cost._analyze",
     "calibrate": "bigzoo.cost._calibrate",
@@ -30,24 +36,31 @@ if TYPE_CHECKING:
     from bigzoo.cost._calibrate import calibrate
     from bigzoo.cost._calibration import Calibration
     from bigzoo.cost._compare import Comparison, compare
-    from bigzoo.cost._doctor import doctor
-    from bigzoo.cost._energy import EnergyMeter, EnergyResult
+    from bigzoo.cost._doctor import Diagnosis, doctor
+    from bigzoo.cost._energy import EnergyComparison, EnergyMeter, EnergyResult
     from bigzoo.cost._estimate import StepEstimate
     from bigzoo.cost._measure import Measurement, measure
     from bigzoo.cost._plan import plan
-    from bigzoo.cost._plan_types import TrainingPlan
+    from bigzoo.cost._plan_types import PlanRow, TrainingPlan
+    from bigzoo.cost._power import Range
     from bigzoo.cost._predict import predict
     from bigzoo.cost._recommend import recommend
-    from bigzoo.cost._report import CostReport
+    from bigzoo.cost._report import CostReport, Operation, Tally
 
 __all__ = [
     "Calibration",
     "Comparison",
     "CostReport",
+    "Diagnosis",
+    "EnergyComparison",
     "EnergyMeter",
     "EnergyResult",
     "Measurement",
+    "Operation",
+    "PlanRow",
+    "Range",
     "StepEstimate",
+    "Tally",
     "TrainingPlan",
     "analyze",
     "calibrate",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from bigzoo._errors import message
+from bigzoo._units import bandwidth_text, bytes_text, rate_text
+from bigzoo.cost._tables import Table
 
 # Dtypes that a peak can be given for. "tfloat32" is NVIDIA's TF32: float32 values, multiplied with
 # a 10-bit mantissa.
@@ -111,6 +113,31 @@ class Device:
         """
         figure = self.flops.get(_SAME_DTYPE.get(dtype, dtype))
         return None if figure is None else figure.value
+
+    def __str__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> Table:
+        rows = [_row(dtype, figure, rate_text) for dtype, figure in self.flops.items()]
+        others = (
+            ("memory", self.memory_bytes, bytes_text),
+            ("bandwidth", self.bandwidth_bytes_per_second, bandwidth_text),
+            ("power", self.power_watts, lambda watts: f"{watts:g} W"),
+            ("interconnect", self.interconnect_bytes_per_second, bandwidth_text),
+        )
+        rows += [_row(name, figure, text) for name, figure, text in others]
+        title = f"{self.vendor} {self.title} ({self.name!r}); dense peaks"
+        return Table(("", "", "source"), tuple(rows), title, left=(0, 1, 2), wrap=True)
+
+
+def _row(name: str, figure: Figure | None, text: Callable[[float], str]) -> tuple[str, str, str]:
+    if figure is None:
+        return name, "unknown", ""
+    note = f"; {figure.note}" if figure.note else ""
+    return name, text(figure.value), f"{figure.source}, {figure.date}{note}"
 
 
 def index(devices: Iterable[Device]) -> dict[str, Device]:

@@ -238,3 +238,11 @@ def test_tera_is_exact():
 def test_unknown_attributes_give_the_nearest():
     with pytest.raises(AttributeError, match="Did you mean 'list_devices'"):
         _ = hardware.list_device
+
+
+def test_a_device_prints_its_figures_with_their_sources():
+    text = str(hardware.get("h100-sxm"))
+    for part in ("NVIDIA H100 SXM5", "bfloat16", "989 TFLOP/s", "3.35 TB/s", "700 W", "2026-11"):
+        assert part in text
+    assert "unknown" in str(hardware.get("tpu-v6e"))
+    assert "<table" in hardware.get("t4")._repr_html_()
