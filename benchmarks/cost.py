@@ -1,8 +1,8 @@
 """`python -m benchmarks.cost`: predicted against measured steps on this machine.
 
-Calibrates, then predicts and measures a training step of each model, in one process. None of
-these models was used to choose the probes of the calibration. Needs an idle machine; a model is
-measured again and the machine calibrated again in each of `--rounds`.
+For each model: calibrates, predicts a training step, measures it, in one process; in each of
+`--rounds` again. None of these models was used to choose the probes of the calibration. Needs an
+idle machine: where the calibration refuses, it is tried again.
 """
 
 from __future__ import annotations
@@ -97,24 +97,33 @@ def run(name: str, machine: bz.cost.Calibration, steps: int) -> dict[str, float]
     }
 
 
+def calibrated(args: argparse.Namespace) -> bz.cost.Calibration | None:
+    """This machine's rates just now; None if it stays too busy."""
+    for _ in range(args.tries):
+        try:
+            return bz.cost.calibrate(args.seconds, max_load=args.max_load)
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            time.sleep(5)
+    return None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--cases", nargs="+", choices=[*CASES], default=[*CASES])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=9, help="steps that are measured")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of calibration")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of calibration")
     parser.add_argument("--max-load", type=float, default=0.2)
+    parser.add_argument("--tries", type=int, default=5, help="of a calibration that refuses")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     args = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in args.cases}
     for number in range(args.rounds):
-        try:
-            machine = bz.cost.calibrate(args.seconds, max_load=args.max_load)
-        except RuntimeError as error:  # the machine is busy
-            print(error, file=sys.stderr)
-            return BUSY
-        print(machine, flush=True)
         for name in args.cases:
+            machine = calibrated(args)
+            if machine is None:
+                return BUSY
             result = run(name, machine, args.steps)
             found[name].append(result)
             print(
@@ -123,7 +132,6 @@ def main() -> int:
                 f"(FLOPs alone {result['flops_only']:+.0%})",
                 flush=True,
             )
-            time.sleep(0.5)
     errors = {
         name: statistics.median(result["error"] for result in results)
         for name, results in found.items()
