@@ -13,7 +13,7 @@ from bigzoo.cost._program import PRODUCTS, Node, Program, Tensor
 from bigzoo.cost._trace import named_layers
 
 _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16")
-_CASTS = ("Cast", "convert_element_type", "aten._to_copy")
+_CASTS = ("Cast", "convert_element_type", "_to_copy")
 
 
 def own_policy(model: keras.Model) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+import bigzoo as bz
 from bigzoo.cost import CostReport, analyze
 from bigzoo.cost._optimizer import slots
 
@@ -142,14 +143,17 @@ def test_stop_gradient_ends_the_backward_pass():
 
 
 def test_forward_flops_grow_with_the_batch():
-    model = keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3), alpha=0.35)
-    one, eight = analyze(model, 1), analyze(model, 8)
+    model = bz.models.cnn((32, 32, 3), num_classes=2)
+    one, two, eight = (analyze(model, size) for size in (1, 2, 8))
     assert eight.forward_flops == 8 * one.forward_flops
     assert eight.training_flops == 8 * one.training_flops
-    assert eight.activation_bytes > 7 * one.activation_bytes
+    # Torch also keeps copies of weights, whatever the batch.
+    per_sample = two.activation_bytes - one.activation_bytes
+    assert eight.activation_bytes - one.activation_bytes == 7 * per_sample > 0
     assert eight.weight_bytes == one.weight_bytes
 
 
+@pytest.mark.tensorflow  # elsewhere such models take long to build, and the cases above hold
 @pytest.mark.parametrize(
     ("name", "gmac"),
     [
@@ -247,7 +251,7 @@ def test_another_dtype_as_if_built_in_it(policy):
 
 
 def test_tallies_add_up():
-    model = keras.applications.MobileNetV2(weights=None, input_shape=(64, 64, 3), alpha=0.35)
+    model = bz.models.cnn((32, 32, 3), num_classes=2)
     report = analyze(model, 2)
     for table in (report.layers, report.kinds):
         assert sum(row.forward_flops for row in table) == report.forward_flops

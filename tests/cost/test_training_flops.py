@@ -99,7 +99,14 @@ def test_within_can_fail():
     assert not within(0.99, 1.0, 0.005)
 
 
-@pytest.mark.parametrize("name", MODELS)
+# They take 10 s and more to build on JAX.
+LARGE = ("efficientnetb0", "xception", "convnext", "resnet50")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.large if name in LARGE else ()) for name in MODELS],
+)
 def test_training_flops_are_those_of_the_gradients_jaxpr(name):
     build, batch_size, shape = MODELS[name]
     model = build()
@@ -158,7 +165,7 @@ def xla_flops(model, specs) -> float:
         ("mlp", 0.001),
         ("cnn plain", 0.001),
         ("cnn modern", 0.001),
-        ("resnet50", 0.001),
+        pytest.param("resnet50", 0.001, marks=pytest.mark.large),
         ("mobilenetv2", 0.001),
         ("bert", 0.03),
         ("gpt", 0.03),
