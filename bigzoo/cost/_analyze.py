@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -25,7 +25,7 @@ from bigzoo.cost._optimizer import Slots, slots
 from bigzoo.cost._program import Program, Specs, item_bits
 from bigzoo.cost._recast import own_policy, policy_name, recast, weight_dtype
 from bigzoo.cost._report import CostReport, Operation, Tally
-from bigzoo.cost._rules import Gradients, gradients, kept_tensors, step
+from bigzoo.cost._rules import gradients, kept_tensors, step
 from bigzoo.cost._trace import named_layers, rematerialised, trace
 from bigzoo.cost._update import update_operations
 
@@ -98,6 +98,7 @@ def analyze(
     program = recast(trace(model, specs, training), own, wanted)
     _warn_unknown(program, model)
     grads = gradients(program, rematerialised(model, _output_sizes(program))) if training else None
+    kept = kept_tensors(program, grads) if grads else {}
     operations = step(program, grads)
     if training:
         owners = _owners(model)
@@ -107,22 +108,17 @@ def analyze(
         optimizer_bytes=slot.bytes,
         input_bytes=program.bytes_of(program.inputs),
         constant_bytes=constant_bytes(program),
+        gradient_bytes=_bytes(weights, stored) if training else 0,
     )
-    gradient_bytes = _bytes(weights, stored) if training else 0
-    if memory == "compiled":
-        kept = _traced(program, grads, states).activation_bytes
-        peak = compiled(model, specs, training, optimizer, kept)
-    elif memory == "analytic":
-        peak = analytic(program, states, gradient_bytes)
+    if memory == "analytic":
+        peak = analytic(program, states)
+    elif grads is None:
+        peak = traced_inference(program, states)
     else:
-        peak = _traced(program, grads, states)
-    return _report(model, specs, program, operations, grads, slot, states, peak, wanted)
-
-
-def _traced(program: Program, grads: Gradients | None, states: States) -> Peak:
-    if grads is None:
-        return traced_inference(program, states)
-    return traced_training(program, grads, states)
+        peak = traced_training(program, grads, kept, states)
+    if memory == "compiled":
+        peak = compiled(model, specs, training, optimizer, peak.activation_bytes)
+    return _report(model, specs, program, operations, kept, slot, states, peak, wanted)
 
 
 def _check_compiled(memory: str, own_dtype: bool) -> None:
@@ -176,14 +172,13 @@ def _report(
     specs: Specs,
     program: Program,
     operations: Sequence[Operation],
-    grads: Gradients | None,
+    kept: Mapping[int, int],
     slot: Slots,
     states: States,
     peak: Peak,
     policy: str,
 ) -> CostReport:
-    training = grads is not None
-    gradient_dtype = weight_dtype(own_policy(model), policy)
+    training = bool(slot.name)
     forward = [op for op in operations if op.phase == "forward"]
     forward_flops = _sum(forward, "flops")
     moved = _sum(operations, "read_bytes") + _sum(operations, "write_bytes")
@@ -205,7 +200,7 @@ def _report(
         padding_flops=sum(node.padding_flops * node.count for node in program.nodes),
         elementwise_flops=_sum(forward, "elementwise_flops"),
         training_flops=_sum(operations, "flops") if training else 0,
-        gradient_bytes=_bytes(model.trainable_variables, gradient_dtype) if training else 0,
+        gradient_bytes=states.gradient_bytes,
         optimizer_bytes=slot.bytes,
         activation_bytes=peak.activation_bytes,
         input_bytes=states.input_bytes,
@@ -215,7 +210,7 @@ def _report(
         peak_method=peak.method,
         bytes_moved=moved,
         arithmetic_intensity=work / moved if moved else 0.0,
-        layers=_layers(model, program, operations, grads),
+        layers=_layers(model, program, operations, kept, training),
         kinds=_kinds(operations, training),
         unknown_ops=dict(program.unknown_ops),
         operations=tuple(operations),
@@ -239,19 +234,25 @@ def _layers(
     model: keras.Model,
     program: Program,
     operations: Sequence[Operation],
-    grads: Gradients | None,
+    kept: Mapping[int, int],
+    training: bool,
 ) -> tuple[Tally, ...]:
     """One line per layer, in the model's order; what no layer does comes last."""
     layers = named_layers(model)
     by_layer: dict[str, list[Operation]] = defaultdict(list)
     for op in operations:
         by_layer[op.layer or OUTSIDE].append(op)
-    kept = _kept_by_layer(program, grads)
+    activations = _by_layer(program, kept)
     params = _params_by_layer(model)
     types = {name: type(layer).__name__ for name, layer in layers.items()}
     rows = [
         _tally(
-            name, types.get(name, ""), by_layer[name], params.get(name, 0), kept[name], bool(grads)
+            name,
+            types.get(name, ""),
+            by_layer[name],
+            params.get(name, 0),
+            activations[name],
+            training,
         )
         for name in [*layers, OUTSIDE]
     ]
@@ -262,12 +263,12 @@ def _is_something(row: Tally) -> bool:
     return bool(row.params or row.forward_flops or row.elementwise_flops or row.bytes_moved)
 
 
-def _kept_by_layer(program: Program, grads: Gradients | None) -> dict[str, int]:
+def _by_layer(program: Program, kept: Mapping[int, int]) -> dict[str, int]:
+    """Kept bytes by the layer that makes them."""
+    layer_of = {key: node.layer for node in program.nodes for key in node.outputs}
     found: dict[str, int] = defaultdict(int)
-    if grads is not None:
-        layer_of = {key: node.layer for node in program.nodes for key in node.outputs}
-        for key, size in kept_tensors(program, grads).items():
-            found[layer_of.get(key, "") or OUTSIDE] += size
+    for key, size in kept.items():
+        found[layer_of.get(key, "") or OUTSIDE] += size
     return found
 
 

@@ -34,17 +34,10 @@ def dtype_of(dtype: Any) -> str:
 
 
 def size_of(tensor: Any) -> int:
-    total = 1
-    for side in shape_of(tensor):
-        total *= side
-    return total
+    return math.prod(shape_of(tensor))
 
 
 # --- products ------------------------------------------------------------------------------
-
-
-def _is_constant(op: Any) -> bool:
-    return all(tensor.op.type == "Const" for tensor in op.inputs)
 
 
 def _matmul(op: Any) -> dict[str, Any]:
@@ -55,10 +48,7 @@ def _matmul(op: Any) -> dict[str, Any]:
         flip_left, flip_right = op.get_attr("adj_x"), op.get_attr("adj_y")
     rows, inner = (left[-1], left[-2]) if flip_left else (left[-2], left[-1])
     columns = right[-2] if flip_right else right[-1]
-    groups = 1
-    for size in shape_of(op.outputs[0])[:-2]:
-        groups *= size
-    return matmul(groups, rows, inner, columns)
+    return matmul(math.prod(shape_of(op.outputs[0])[:-2]), rows, inner, columns)
 
 
 def _equation(op: Any) -> str:

@@ -22,7 +22,7 @@ from bigzoo.cost._kernels import NoFloatOutput, compiled, mean_square, wait
 from bigzoo.cost._memory import training_step
 from bigzoo.cost._optimizer import get_optimizer
 from bigzoo.cost._predict import find_hardware, utilisation
-from bigzoo.cost._stateless import abstract, run
+from bigzoo.cost._stateless import run
 
 
 @dataclass(frozen=True)
@@ -166,8 +166,6 @@ def _first_steps(
 ) -> None:
     """Two steps that don't count, since the first compiles; what fails, fails here."""
     try:
-        if training and keras.backend.backend() == "jax":
-            _check_loss(model, inputs)
         for _ in range(2):
             wait(step(inputs))
     except NoFloatOutput:
@@ -189,18 +187,6 @@ def _reason(error: Exception) -> str:
     if marks and marks[0] > 0 and lines[marks[0] - 1].strip():
         return shorten(ValueError(lines[marks[0] - 1]))
     return shorten(error)
-
-
-def _check_loss(model: keras.Model, inputs: Any) -> None:
-    """Raises what JAX wouldn't say clearly: that there is no float output."""
-    import jax
-
-    trainable, others = model.trainable_variables, model.non_trainable_variables
-    jax.eval_shape(
-        lambda t, o: mean_square(run(model, t, o, inputs, True)[0]),
-        abstract(trainable),
-        abstract(others),
-    )
 
 
 def _random_input(spec: Any) -> Any:

@@ -11,7 +11,7 @@ import keras
 from bigzoo.cost._kernels import mean_square
 from bigzoo.cost._optimizer import get_optimizer
 from bigzoo.cost._program import Program, Specs
-from bigzoo.cost._rules import Gradients, has_backward, kept_by, kept_tensors
+from bigzoo.cost._rules import Gradients, has_backward, kept_by
 from bigzoo.cost._stateless import abstract, run
 
 
@@ -23,6 +23,7 @@ class States:
     optimizer_bytes: int
     input_bytes: int
     constant_bytes: int = 0
+    gradient_bytes: int = 0  # of all weights; not in `total`, as they come within the step
 
     @property
     def total(self) -> int:
@@ -67,14 +68,14 @@ def alive(program: Program) -> int:
     return most
 
 
-def analytic(program: Program, states: States, gradient_bytes: int) -> Peak:
+def analytic(program: Program, states: States) -> Peak:
     """What can be said without derivatives: states, gradients, and every result once.
 
     At least the states alone; at most each result twice, as itself and as its gradient.
     """
     made = [key for node in program.nodes if node.kind != "view" for key in node.outputs]
     results = sum(program.tensors[key].bytes for key in made if program.base(key) == key)
-    total = states.total + gradient_bytes
+    total = states.total + states.gradient_bytes
     return Peak(total + results, states.total, total + 2 * results, results, "analytic")
 
 
@@ -84,13 +85,14 @@ def traced_inference(program: Program, states: States) -> Peak:
     return _peak(states, most, largest=0, activation_bytes=most)
 
 
-def traced_training(program: Program, grads: Gradients, states: States) -> Peak:
+def traced_training(
+    program: Program, grads: Gradients, kept: dict[int, int], states: States
+) -> Peak:
     """States, and the most of activations and gradients that is there at one time.
 
     Forward, what the backward pass needs piles up; backward, it is let go as gradients of the
     weights come. Elementwise results that nothing keeps are taken as fused away.
     """
-    kept = kept_tensors(program, grads)
     made = [key for node in program.nodes if node.kind != "view" for key in node.outputs]
     largest = max((program.tensors[key].bytes for key in made), default=0)
     return _peak(states, _over_time(program, grads, kept), largest, sum(kept.values()))

@@ -109,7 +109,6 @@ class Variable:
 
     path: str
     trainable: bool
-    layer: str
 
 
 @dataclass

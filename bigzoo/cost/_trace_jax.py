@@ -59,7 +59,7 @@ class JaxprReader:
         for i, (variable, state) in enumerate(
             zip(jaxpr.invars, [*trainable, *others], strict=False)
         ):
-            program.variables[values[id(variable)]] = Variable(state.path, i < len(trainable), "")
+            program.variables[values[id(variable)]] = Variable(state.path, i < len(trainable))
         program.inputs = [values[id(v)] for v in jaxpr.invars[len(program.variables) :]]
         self._walk(jaxpr, values, 1, "")
         outputs = [self._value(values, v) for v in jaxpr.outvars]
@@ -125,9 +125,6 @@ class JaxprReader:
         self.program.nodes.append(
             Node(name, inputs=inputs, outputs=outputs, count=count, layer=layer, **fields)
         )
-        if kind == "unknown" and name not in _PRODUCTS:
-            unknown = self.program.unknown_ops
-            unknown[name] = unknown.get(name, 0) + count
 
     def _follow_kernel(self, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
         """`lax.conv_transpose` flips its kernel and then swaps its channels."""

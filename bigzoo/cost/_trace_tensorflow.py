@@ -1,8 +1,8 @@
 """The forward pass as TensorFlow traces it: a graph, built on abstract inputs and weights.
 
-Nothing runs. Functions that the graph calls
-are read through `Graph._get_function`, the one private name here (tests/cost/test_contracts.py pins
-it): TensorFlow has no public way from a call to the body that it calls.
+Nothing runs. Functions that the graph calls are read through `Graph._get_function`, the one private
+name here (tests/cost/test_contracts.py pins it): TensorFlow has no public way from a call to the
+body that it calls.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class _Reader:
         given = [self._new(values, x) for x in graph.inputs if key_of(x) not in captured]
         trainable, others = model.trainable_variables, model.non_trainable_variables
         for i, (key, variable) in enumerate(zip(given, [*trainable, *others], strict=False)):
-            program.variables[key] = Variable(variable.path, i < len(trainable), "")
+            program.variables[key] = Variable(variable.path, i < len(trainable))
         program.inputs = given[len(program.variables) :]
         for _, inside in graph.captures:
             self._new(values, inside)
@@ -140,9 +140,6 @@ class _Reader:
     def _add(self, op: Any, node: Node, count: int, layer: str) -> None:
         is_counted_wrong = node.kind != "view" and any(map(is_open, [*op.inputs, *op.outputs]))
         name = node.op + (OPEN if is_counted_wrong else "")
-        if is_counted_wrong or node.kind == "unknown":
-            unknown = self.program.unknown_ops
-            unknown[name] = unknown.get(name, 0) + count
         fields = {**node.__dict__, "op": name, "count": count, "layer": layer}
         self.program.nodes.append(Node(**fields))
 
@@ -197,7 +194,6 @@ class _Reader:
             unknown["While (steps unknown)"] = unknown.get("While (steps unknown)", 0) + count
             steps = 1
         inside: dict[Any, int] = {}
-        carried = []
         for tensor, outer in zip(body.inputs, op.inputs, strict=True):
             source = values[key_of(outer)]
             if source in self.program.variables:
@@ -205,7 +201,6 @@ class _Reader:
                 continue
             key = self._new(inside, tensor)
             self.program.links.append((source, key))
-            carried.append(key_of(tensor))
         self._walk(body, inside, count * steps, layer)
         for start, tensor, result in zip(body.inputs, op.outputs, body.outputs, strict=True):
             end = inside[key_of(result)]

@@ -159,7 +159,7 @@ class _Recorder:
             value = variable.value
             tensor = torch.empty_like(value, device="meta", requires_grad=False)
             key = self.key(tensor)
-            self.program.variables[key] = Variable(variable.path, id(variable) in trainable, "")
+            self.program.variables[key] = Variable(variable.path, id(variable) in trainable)
             self._stand_in(value, tensor)
             if not value.is_floating_point() and value.numel() <= _FEW:
                 # Seeds and counters, whose values Python reads: a copy, so that the model's stay.
