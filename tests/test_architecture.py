@@ -25,8 +25,10 @@ ARROWS = {
     "distribute": {"layers"},
     "cost": {"layers"},
     "plot": {"layers"},
-    "deploy": {"layers"},
-    "compress": {"layers"},
+    # A receipt counts operations, and the served page shows where a network looks.
+    "deploy": {"layers", "cost", "plot"},
+    # A quantised model is an exported file; pruned and slimmed models are trained again.
+    "compress": {"layers", "cost", "deploy", "train"},
     "train": {"layers", "data", "distribute"},
 }
 LAZY = {"tensorflow", "jax", "torch", "matplotlib", "PIL", "h5py", "pandas", "sklearn", "IPython"}
@@ -230,6 +232,8 @@ def test_package_keeps_the_rule(check):
         (wrong_arrows, "bigzoo.data._batches", "import bigzoo as bz"),
         (wrong_arrows, "bigzoo.plot.history", "from bigzoo.data._batches import Batches"),
         (wrong_arrows, "bigzoo.deploy.load", "from bigzoo.models import cnn"),
+        (wrong_arrows, "bigzoo.deploy.load", "from bigzoo.compress import slim"),
+        (wrong_arrows, "bigzoo.cost._report", "from bigzoo.deploy import export"),
         (wrong_arrows, "bigzoo.data.h5", "importlib.import_module('bigzoo.plot')"),
         (wrong_arrows, "bigzoo.layers.block", "from bigzoo.models._heads import predictions"),
         (wrong_arrows, "bigzoo._errors", "from bigzoo.layers import Block"),

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bigzoo._errors import suggest
+from bigzoo._tables import Table
 from bigzoo._units import bandwidth_text, bytes_text, rate_text, seconds_text
 from bigzoo.cost._program import PRODUCTS
 from bigzoo.cost._report import Operation
-from bigzoo.cost._tables import Table
 
 # Operations that evaluate a function per element, on which arithmetic takes longer than memory.
 _FUNCTIONS = frozenset(

@@ -11,11 +11,11 @@ from typing import Any
 import keras
 
 from bigzoo._errors import check_int, message
+from bigzoo._tables import Table, paragraph
 from bigzoo._units import NOTHING, percent_text, range_text, seconds_text
 from bigzoo.cost._catalogue import get
 from bigzoo.cost._device import Device
 from bigzoo.cost._report import CostReport
-from bigzoo.cost._tables import Table, paragraph
 
 # Name and input shape -> the model, and whether it was built with that shape.
 Build = Callable[[str, "tuple[int, ...] | None"], "tuple[keras.Model, bool]"]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bigzoo._errors import message
+from bigzoo._tables import Table
 from bigzoo._units import bytes_text, seconds_text
 from bigzoo.cost._estimate import StepEstimate
 from bigzoo.cost._measure import Measurement
 from bigzoo.cost._report import CostReport
-from bigzoo.cost._tables import Table
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from bigzoo._errors import message
+from bigzoo._tables import Table
 from bigzoo._units import bandwidth_text, bytes_text, rate_text
-from bigzoo.cost._tables import Table
 
 # Dtypes that a peak can be given for. "tfloat32" is NVIDIA's TF32: float32 values, multiplied with
 # a 10-bit mantissa.

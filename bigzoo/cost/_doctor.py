@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from bigzoo._tables import Table, html_paragraph, paragraph
 from bigzoo._units import bytes_text, rate_text
 from bigzoo._version import __version__
 from bigzoo.cost import _probe
@@ -20,7 +21,6 @@ from bigzoo.cost._doctor_gpu import Finding, gather, gpu_findings
 from bigzoo.cost._machine import Machine, machine_of
 from bigzoo.cost._matmul_speed import matmul_rates
 from bigzoo.cost._processor import affinity, cpu_quota
-from bigzoo.cost._tables import Table, html_paragraph, paragraph
 
 _BACKENDS = ("tensorflow", "jax", "torch")
 _THREADS = (

@@ -11,12 +11,12 @@ from typing import Any
 import keras
 
 from bigzoo._errors import check_int, check_number, message
+from bigzoo._tables import bullets
 from bigzoo._units import digits_text, energy_text, range_text, seconds_text
 from bigzoo.cost._accelerators import backend_devices
 from bigzoo.cost._catalogue import get
 from bigzoo.cost._energy_counters import Adder, Counter, Found, find_counters
 from bigzoo.cost._power import DEVICE_DRAW, DEVICE_DRAW_WHY, Range
-from bigzoo.cost._tables import bullets
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from bigzoo._tables import Table
 from bigzoo._units import bytes_text, seconds_text
-from bigzoo.cost._tables import Table
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from bigzoo._tables import Table
 from bigzoo._units import NOTHING, bytes_text
 from bigzoo.cost._accelerators import (
     DriverReport,
@@ -19,7 +20,6 @@ from bigzoo.cost._accelerators import (
 from bigzoo.cost._catalogue import CATALOGUE
 from bigzoo.cost._device import Device
 from bigzoo.cost._processor import memory, processor
-from bigzoo.cost._tables import Table
 
 
 @dataclass(frozen=True)

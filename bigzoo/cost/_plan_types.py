@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bigzoo._tables import WIDTH, Table, bullets, html_bullets, html_paragraph, paragraph
 from bigzoo._units import (
     NOTHING,
     bytes_text,
@@ -20,7 +21,6 @@ from bigzoo._units import (
 )
 from bigzoo.cost._power import Range
 from bigzoo.cost._render import plain
-from bigzoo.cost._tables import WIDTH, Table, bullets, html_bullets, html_paragraph, paragraph
 
 if TYPE_CHECKING:
     from bigzoo.cost._estimate import StepEstimate

@@ -10,6 +10,7 @@ from typing import Any
 
 from bigzoo._columns import clean, shorten
 from bigzoo._errors import check_bool
+from bigzoo._tables import Table, html_paragraph, paragraph
 from bigzoo._units import (
     bytes_text,
     digits_text,
@@ -19,7 +20,6 @@ from bigzoo._units import (
     range_text,
 )
 from bigzoo.cost._report import CostReport, Tally
-from bigzoo.cost._tables import Table, html_paragraph, paragraph
 
 _MOST_LAYERS = 12
 # What no table shows: thousands of rows, which `to_dict(operations=True)` gives.

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bigzoo._errors import check_choice, no_attribute
+from bigzoo._tables import Table
 from bigzoo._units import NOTHING, bytes_text
 from bigzoo.cost._catalogue import CATALOGUE, get
 from bigzoo.cost._device import KINDS, Device, Figure
 from bigzoo.cost._machine import Accelerator, Machine, this_machine
-from bigzoo.cost._tables import Table
 
 __all__ = [
     "Accelerator",

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import bigzoo as bz
+from bigzoo._tables import WIDTH
 from bigzoo.cost import _plan
 from bigzoo.cost._device import Device, Figure
 from bigzoo.cost._plan import plan
@@ -19,7 +20,6 @@ from bigzoo.cost._power import BUILDING, DEVICE_DRAW, GRID, SYSTEM_DRAW, Range
 from bigzoo.cost._predict import StepEstimate
 from bigzoo.cost._recommend import recommend
 from bigzoo.cost._report import CostReport
-from bigzoo.cost._tables import WIDTH
 
 GIB = 2**30
 STATES = {"weight_bytes": 2 * GIB, "gradient_bytes": 2 * GIB, "optimizer_bytes": 4 * GIB}

@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 
+from bigzoo._tables import WIDTH, Table
 from bigzoo.cost._report import CostReport, Operation, Tally
-from bigzoo.cost._tables import WIDTH, Table
 
 MIB = 2**20
 
