@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from bigzoo._version import __version__
 
-_ROOMS = ("cost", "data", "deploy", "layers", "models", "plot", "train", "weights")
+_ROOMS = (
+    "compress",
+    "cost",
+    "data",
+    "deploy",
+    "layers",
+    "models",
+    "plot",
+    "train",
+    "weights",
+)
 
 # Public name -> the module that has it.
 _FUNCTIONS = {
@@ -32,7 +42,7 @@ _FUNCTIONS = {
 }
 
 if TYPE_CHECKING:
-    from bigzoo import cost, data, deploy, layers, models, plot, train, weights
+    from bigzoo import compress, cost, data, deploy, layers, models, plot, train, weights
     from bigzoo.deploy import generate, load, predict_images, save
     from bigzoo.train import (
         check,
@@ -51,6 +61,7 @@ __all__ = [
     "__version__",
     "check",
     "compile",
+    "compress",
     "cost",
     "data",
     "deploy",

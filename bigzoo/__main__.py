@@ -46,6 +46,21 @@ COMMANDS = {
             "what is installed, how fast it is, and why a GPU isn't used",
             "bigzoo.cost._command_doctor",
         ),
+        Command(
+            "export",
+            "a model as an ONNX, LiteRT, SavedModel or OpenVINO file, checked in its runtime",
+            "bigzoo.deploy._command_export",
+        ),
+        Command(
+            "predict",
+            "labels for photos, from a model's file",
+            "bigzoo.deploy._command_predict",
+        ),
+        Command(
+            "serve",
+            "a small local server that labels photos",
+            "bigzoo.deploy._command_serve",
+        ),
     )
 }
 
@@ -74,7 +89,7 @@ def build(name: str, input_shape: tuple[int, ...] | None) -> tuple[keras.Model, 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status: 0, or 2 for errors."""
+    """Run a command; its exit status, or 2 for errors."""
     words = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in words if not word.startswith("-")), "")
     prefix = f"bigzoo {name}" if name in COMMANDS else "bigzoo"

@@ -7,6 +7,7 @@ them); a change of resize, orientation or 16-bit scaling must be made in both, o
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,20 @@ class UnreadableImage(ValueError):
         self.reason = reason
 
 
+class LargeImage(UnreadableImage):
+    """An image of too many pixels, which hasn't been decoded."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        size: tuple[int, int] | None,
+        max_pixels: int | None,
+    ) -> None:
+        got = "it has too many pixels" if size is None else f"it has {size[0]} x {size[1]} pixels"
+        limit = "" if max_pixels is None else f"; at most {max_pixels:,} are accepted"
+        super().__init__(path, f"{got}{limit}")
+
+
 def read_image(
     path: str | os.PathLike[str],
     size: tuple[int, int] | None = None,
@@ -64,10 +79,7 @@ def read_image(
         FileNotFoundError: if there is no such file.
         UnreadableImage: (a ValueError) if it can't be decoded; the message gives the reason.
     """
-    from PIL import Image, ImageOps
-
-    if channels not in _MODES:
-        raise ValueError(message("channels", channels, "1, 3 or 4"))
+    _check_channels(channels)
     file = Path(path)
     if not file.is_file():
         if file.is_dir():
@@ -75,19 +87,70 @@ def read_image(
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     if file.stat().st_size == 0:
         raise UnreadableImage(path, "the file is empty")
+    return _decode(file, path, size, channels, crop_to_aspect_ratio, None)
+
+
+def decode_image(
+    content: bytes,
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+    *,
+    crop_to_aspect_ratio: bool = False,
+    max_pixels: int | None = None,
+) -> np.ndarray:
+    """The same pixels as `read_image` gives, of a file that is in memory.
+
+    Args:
+        content: The bytes of the file.
+        size, channels, crop_to_aspect_ratio: As in `read_image`.
+        max_pixels: Refuse larger pictures before any of them is decoded: a file of a few kB may
+            unpack to gigabytes.
+
+    Raises:
+        LargeImage: (an UnreadableImage) if it has more than `max_pixels`.
+        UnreadableImage: if it can't be decoded.
+    """
+    _check_channels(channels)
+    if not content:
+        raise UnreadableImage("image", "the file is empty")
+    file = io.BytesIO(content)
+    return _decode(file, "image", size, channels, crop_to_aspect_ratio, max_pixels)
+
+
+def _check_channels(channels: int) -> None:
+    if channels not in _MODES:
+        raise ValueError(message("channels", channels, "1, 3 or 4"))
+
+
+def _decode(
+    source: Any,
+    name: str | os.PathLike[str],
+    size: tuple[int, int] | None,
+    channels: int,
+    crop_to_aspect_ratio: bool,
+    max_pixels: int | None,
+) -> np.ndarray:
+    """The pixels of a path or a file object; `name` is for messages."""
+    from PIL import Image, ImageOps
+
     try:
-        with Image.open(file, formats=_FORMATS) as image:
+        with Image.open(source, formats=_FORMATS) as image:
+            # Opening reads the header only.
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise LargeImage(name, image.size, max_pixels)
             image.load()
             picture = _to_mode(ImageOps.exif_transpose(image), _MODES[channels])
             if size is not None and picture.size != (size[1], size[0]):
                 box = _middle(picture.size, size) if crop_to_aspect_ratio else None
                 picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box)
             pixels = np.asarray(picture, dtype=np.uint8)
-    except MemoryError:
+    except (MemoryError, LargeImage):
         raise
+    except Image.DecompressionBombError as error:
+        raise LargeImage(name, None, max_pixels) from error
     # Pillow's decoders raise OSError, SyntaxError, struct.error, EOFError … on damaged files.
     except Exception as error:
-        raise UnreadableImage(path, _reason(error)) from error
+        raise UnreadableImage(name, _reason(error)) from error
     return pixels.reshape(pixels.shape[0], pixels.shape[1], channels)
 
 

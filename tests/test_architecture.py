@@ -31,7 +31,10 @@ ARROWS = {
     "compress": {"layers", "cost", "deploy", "train"},
     "train": {"layers", "data", "distribute"},
 }
-LAZY = {"tensorflow", "jax", "torch", "matplotlib", "PIL", "h5py", "pandas", "sklearn", "IPython"}
+LAZY = {
+    *("tensorflow", "jax", "torch", "matplotlib", "PIL", "h5py", "pandas", "sklearn", "IPython"),
+    *("onnx", "onnxruntime", "tf2onnx", "openvino", "ai_edge_litert", "starlette", "uvicorn"),
+}
 # Modules that `import bigzoo` and `python -m bigzoo --help` load, or that each room loads to report
 # an error.
 CORE = {"bigzoo", "bigzoo.__main__", "bigzoo._errors", "bigzoo._optional", "bigzoo._version"}

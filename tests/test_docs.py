@@ -24,7 +24,18 @@ MODULES = sorted(
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES_WITH_CODE = [page for page in PAGES if "\n```python" in page.read_text(encoding="utf-8")]
 NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
-ROOMS = ("cost", "cost.hardware", "data", "deploy", "layers", "models", "plot", "train", "weights")
+ROOMS = (
+    "compress",
+    "cost",
+    "cost.hardware",
+    "data",
+    "deploy",
+    "layers",
+    "models",
+    "plot",
+    "train",
+    "weights",
+)
 # A code block under such a comment needs what a test has not: a network, hours, or a file.
 NOT_RUN = re.compile(r"<!-- not run: .+ -->\s*$")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bigzoo._image_io import UnreadableImage, read_image
+from bigzoo._image_io import LargeImage, UnreadableImage, decode_image, read_image
 
 
 @pytest.fixture
@@ -133,3 +133,25 @@ def test_missing_file_folder_and_channels(tmp_path):
         read_image(tmp_path)
     with pytest.raises(ValueError, match="`channels` is 2; expected 1, 3 or 4"):
         read_image(tmp_path / "no.png", channels=2)
+
+
+def test_from_memory_the_same_as_from_a_file(tmp_path, photo):
+    file = write(tmp_path / "a.png", photo)
+    for options in ({}, {"size": (10, 17), "channels": 1}, {"crop_to_aspect_ratio": True}):
+        expected = read_image(file, **options)
+        got = decode_image(file.read_bytes(), **options, max_pixels=24 * 36)
+        np.testing.assert_array_equal(got, expected)
+    with pytest.raises(UnreadableImage, match="the file is empty"):
+        decode_image(b"")
+    with pytest.raises(ValueError, match="`channels` is 2"):
+        decode_image(file.read_bytes(), channels=2)
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, photo):
+    content = write(tmp_path / "a.png", photo).read_bytes()
+    broken = content[:60]  # the header alone
+    for data in (content, broken):
+        with pytest.raises(LargeImage, match="it has 36 x 24 pixels; at most 863 are accepted"):
+            decode_image(data, max_pixels=24 * 36 - 1)
+    with pytest.raises(UnreadableImage, match=r"[Tt]runcated|broken"):
+        decode_image(broken, max_pixels=24 * 36)

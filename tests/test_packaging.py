@@ -48,7 +48,8 @@ def distributions(tmp_path_factory):
 
 def sources() -> set[str]:
     files = (ROOT / "bigzoo").rglob("*.py")
-    return {str(path.relative_to(ROOT)) for path in files} | {"bigzoo/py.typed"}
+    data = {"bigzoo/py.typed", "bigzoo/deploy/page.html"}
+    return {str(path.relative_to(ROOT)) for path in files} | data
 
 
 def test_wheel_has_the_package_with_its_type_marker_and_nothing_else(distributions):
@@ -77,6 +78,10 @@ def test_metadata(distributions):
         "docs",
         "energy",
         "jax",
+        "litert",
+        "onnx",
+        "openvino",
+        "serve",
         "test",
         "text",
         "torch",

@@ -3,8 +3,21 @@
 from typing import Any
 
 from bigzoo._errors import no_attribute
+from bigzoo.compress._compare import compare
+from bigzoo.compress._distill import distill
+from bigzoo.compress._prune import prune
+from bigzoo.compress._quantize import quantize
+from bigzoo.compress._quantized import QuantizedModel
+from bigzoo.compress._slim import slim
 
-__all__: list[str] = []
+__all__ = [
+    "QuantizedModel",
+    "compare",
+    "distill",
+    "prune",
+    "quantize",
+    "slim",
+]
 
 
 def __getattr__(name: str) -> Any:

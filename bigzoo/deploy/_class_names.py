@@ -43,6 +43,11 @@ def resolve_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...]
         if class_names is None:
             return None
     where = "class_names" if given else "model.class_names"
+    return check_names(where, class_names, output_units(model))
+
+
+def check_names(where: str, class_names: Any, units: int | None) -> tuple[str, ...]:
+    """`class_names`, checked against a number of output units."""
     if isinstance(class_names, (str, bytes)) or not isinstance(class_names, Sequence):
         raise TypeError(message(where, class_names, "a list of names, one per class"))
     for name in class_names:
@@ -54,7 +59,6 @@ def resolve_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...]
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"`{where}` has {double!r} twice; expected a name per class.")
-    units = output_units(model)
     if units is not None and len(names) != max(units, 2):
         meaning = "one unit tells two classes apart" if units == 1 else f"{units} outputs"
         fix = "List them in the order of the labels 0, 1, ..."

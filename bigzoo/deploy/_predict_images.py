@@ -9,17 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from bigzoo._errors import check_bool, check_int, message
 from bigzoo._image_io import IMAGE_SUFFIXES, UnreadableImage, read_image
-from bigzoo.deploy._class_names import check_model, resolve_class_names
+from bigzoo.deploy._classifier import Classifier, open_classifier
 from bigzoo.deploy._files import missing_file, to_path
-from bigzoo.deploy._load import load
 from bigzoo.deploy._predictions import Prediction, Predictions
-from bigzoo.deploy._save import image_size as known_size
-from bigzoo.deploy._scores import check_top, output_kind, to_prediction, to_probabilities
+from bigzoo.deploy._scores import check_top, to_prediction
 
 
 def predict_images(
@@ -43,12 +40,13 @@ def predict_images(
 
     Args:
         model: A `keras.Model` that takes images (height, width, channels) of 1, 3 or 4 channels,
-            or the path of a `.keras` file.
+            or the path of a `.keras`, `.onnx` or `.tflite` file, or of a folder with a SavedModel
+            or an OpenVINO model.
         paths: One file, a folder, or a list of files and folders. Of a folder, all files that end
             in .jpg, .jpeg, .png, .webp, .bmp or .gif are taken, those in subfolders too,
             hidden ones not.
         class_names: One name per class, two for a single sigmoid unit. None takes
-            `model.class_names`, or "0", "1", ... where there are none.
+            `model.class_names`, or those noted in the file, or "0", "1", ... where there are none.
         batch_size: Images per step, at least 1.
         top: How many of the most probable classes each row names, at least 1.
         image_size: (height, width) in pixels; None takes the model's own, or for a model of any
@@ -81,49 +79,17 @@ def predict_images(
     batch_size = check_int("batch_size", batch_size, 1)
     top = check_int("top", top, 1)
     crop = check_bool("crop_to_aspect_ratio", crop_to_aspect_ratio)
-    model = check_model(load(model) if isinstance(model, (str, os.PathLike)) else model)
-    size, channels = _input_of(model, image_size)
-    kind = output_kind(model)
-    names = resolve_class_names(model, class_names)
-    note = ""
-    if names is None:
-        names = tuple(map(str, range(max(2, model.output_shape[-1]))))
-        note = "The model has no class names; labels are its output indices. Give `class_names=`."
-    check_top(top, len(names))
+    classifier = open_classifier(model, class_names, image_size)
+    check_top(top, len(classifier.class_names))
     files = _list_files(paths)
     rows: list[Prediction] = []
     for start in range(0, len(files), batch_size):
         chunk = files[start : start + batch_size]
-        read = _read_files(chunk, size, channels, crop)
+        read = read_files(chunk, classifier.size, classifier.channels, crop)
         if len(files) == 1 and isinstance(read[0], Exception):
             raise read[0]
-        rows += _rows(model, chunk, read, names, kind, top)
-    return Predictions(rows, note)
-
-
-def _input_of(model: keras.Model, image_size: Any) -> tuple[tuple[int, int], int]:
-    """The image size and number of channels that the model gets."""
-    shape = getattr(model, "input_shape", None)
-    expected = "one input (batch, height, width, channels) with 1, 3 or 4 channels"
-    if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] not in (1, 3, 4):
-        raise ValueError(f"`model` has the input shape {shape}; expected {expected}.")
-    wants = shape[1:3]
-    if image_size is None:
-        image_size = known_size(model)
-        if image_size is None:
-            fix = "Use the size it was trained with, such as `image_size=(128, 128)`."
-            raise ValueError(f"`model` takes images of any size; expected `image_size`. {fix}")
-        return image_size, shape[-1]
-    if isinstance(image_size, str) or not isinstance(image_size, Sequence) or len(image_size) != 2:
-        raise TypeError(message("image_size", image_size, "a pair (height, width)"))
-    size = (
-        check_int("image_size[0]", image_size[0], 1),
-        check_int("image_size[1]", image_size[1], 1),
-    )
-    if any(want not in (None, given) for want, given in zip(wants, size, strict=True)):
-        fix = "Leave it out: the model's own size is used."
-        raise ValueError(message("image_size", image_size, f"{wants}, which the model takes", fix))
-    return size, shape[-1]
+        rows += _rows(classifier, chunk, read, top)
+    return Predictions(rows, classifier.note)
 
 
 def _list_files(paths: Any) -> list[Path]:
@@ -159,7 +125,7 @@ def _expand(path: Path) -> list[Path]:
     return found
 
 
-def _read_files(
+def read_files(
     files: Sequence[Path], size: tuple[int, int], channels: int, crop: bool
 ) -> list[np.ndarray | Exception]:
     """The pixels of each file, or what went wrong; decoded in threads."""
@@ -186,20 +152,14 @@ def _reason(error: Exception) -> str:
 
 
 def _rows(
-    model: keras.Model,
+    classifier: Classifier,
     files: Sequence[Path],
     read: Sequence[np.ndarray | Exception],
-    names: tuple[str, ...],
-    kind: str,
     top: int,
 ) -> list[Prediction]:
+    names, kind = classifier.class_names, classifier.kind
     images = [item for item in read if isinstance(item, np.ndarray)]
-    probabilities = np.zeros((0, len(names)))
-    if images:
-        # float32 whatever the model computes in: its own layers cast and scale.
-        outputs = model.predict_on_batch(np.stack(images).astype(np.float32))
-        probabilities = to_probabilities(outputs, kind)
-    answers = iter(probabilities)
+    answers = iter(classifier.probabilities(np.stack(images)) if images else ())
     return [
         Prediction(str(file), error=_reason(item))
         if isinstance(item, Exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -97,10 +98,23 @@ def grad_cam(
     return figure
 
 
+# From a picture and a class (None: the predicted one) to what `compute` gives.
+Explainer = Callable[[np.ndarray, "int | None"], "tuple[np.ndarray, int, float | None]"]
+
+
 def compute(
     model: keras.Model, picture: np.ndarray, class_index: int | None, layer: Any
 ) -> tuple[np.ndarray, int, float | None]:
     """The map (height, width) of a layer, the class, and its probability, if it has one."""
+    return explainer(model, layer)(picture, class_index)
+
+
+def explainer(model: keras.Model, layer: Any = None) -> Explainer:
+    """`compute` for many pictures.
+
+    Each time that Keras cuts a model in two, it notes something on the layers behind the cut: a
+    program that goes on for long does it once.
+    """
     tensor = _feature_map(model, layer)
     body = part(model, tensor)
     if body is None:
@@ -108,31 +122,37 @@ def compute(
             f"`layer` ({layer!r}) was first used in another model; expected one that belongs to "
             "this model alone. Build the model from its own layers."
         )
-    output = np.asarray(model.predict(picture[np.newaxis], verbose=0), dtype=np.float64)
-    if output.ndim != 2:
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         expected = "a model whose output has the shape (batch, classes)"
-        raise ValueError(message("model", model.output_shape, expected))
+        raise ValueError(message("model", [tuple(one.shape) for one in model.outputs], expected))
     scores, dense = _scores(model)
-    has_probability = scores is not model.outputs[0]
-    is_sigmoid = has_probability and output.shape[1] == 1
-    chosen, unit, sign = _class(class_index, output[0], is_sigmoid)
     head, around = _head(model, tensor, scores)
-    pixels = keras.ops.convert_to_tensor(picture[np.newaxis])
-    features = body(pixels, training=False)
-    beside = None if around is None else around(pixels, training=False)
+    has_probability = scores is not model.outputs[0]
 
-    def score(values: Any) -> Any:
-        given = values if beside is None else [values, beside]
-        found = keras.ops.cast(head(given, training=False), "float32")
-        if dense is not None:
-            found = keras.ops.matmul(found, keras.ops.cast(dense.kernel, "float32"))
-        return sign * keras.ops.sum(found[..., unit])
+    def explain(
+        picture: np.ndarray, class_index: int | None
+    ) -> tuple[np.ndarray, int, float | None]:
+        output = np.asarray(model.predict(picture[np.newaxis], verbose=0), dtype=np.float64)
+        is_sigmoid = has_probability and output.shape[1] == 1
+        chosen, unit, sign = _class(class_index, output[0], is_sigmoid)
+        pixels = keras.ops.convert_to_tensor(picture[np.newaxis])
+        features = body(pixels, training=False)
+        beside = None if around is None else around(pixels, training=False)
 
-    slope = gradient(score, features)[0]
-    channels = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(features, "float32")))[0]
-    heat = np.maximum(channels @ slope.mean(axis=(0, 1)), 0.0)
-    found = output[0, unit] if sign > 0 else 1 - output[0, unit]
-    return heat, chosen, float(found) if has_probability else None
+        def score(values: Any) -> Any:
+            given = values if beside is None else [values, beside]
+            found = keras.ops.cast(head(given, training=False), "float32")
+            if dense is not None:
+                found = keras.ops.matmul(found, keras.ops.cast(dense.kernel, "float32"))
+            return sign * keras.ops.sum(found[..., unit])
+
+        slope = gradient(score, features)[0]
+        channels = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(features, "float32")))[0]
+        heat = np.maximum(channels @ slope.mean(axis=(0, 1)), 0.0)
+        found = output[0, unit] if sign > 0 else 1 - output[0, unit]
+        return heat, chosen, float(found) if has_probability else None
+
+    return explain
 
 
 def _feature_map(model: keras.Model, layer: Any) -> Any:

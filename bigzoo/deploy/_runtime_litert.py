@@ -1,0 +1,161 @@
+"""LiteRT: .tflite files, in ai-edge-litert or the interpreter that comes with TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bigzoo._optional import require
+from bigzoo.deploy._runtime import Pool
+from bigzoo.deploy._signature import TensorSpec
+
+_MAGIC = b"TFL3"
+_MOST_WORKERS = 4
+_NOT_YET = object()
+
+
+class LiteSession:
+    """A few interpreters of one file: one alone isn't safe to share between threads."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        # The one that shows what is in the file is the first that works.
+        first: list[Any] = [make()]
+        self.inputs, self._feeds = _tensors(first[0], "inputs")
+        self.outputs, self._fetches = _tensors(first[0], "outputs")
+        self._fixed = all(None not in spec.shape for spec in self.inputs)
+
+        def worker() -> _Worker:
+            interpreter = first.pop() if first else make()
+            return _Worker(interpreter, self._feeds, self._fetches)
+
+        self._pool = Pool(worker, max(2, min(_MOST_WORKERS, os.cpu_count() or 1)))
+        with self._pool.worker(None) as one:  # parts that can't run show here
+            one.prepare()
+
+    def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        shapes = tuple([array.shape for array in arrays])
+        with self._pool.worker(shapes) as worker:
+            return worker.run(arrays, None if self._fixed else shapes)
+
+
+class _Tensor:
+    """Where an array goes or comes from, and how its numbers are coded."""
+
+    def __init__(self, detail: dict[str, Any]) -> None:
+        self.index = int(detail["index"])
+        self.dtype = np.dtype(detail["dtype"])
+        scale, zero = detail.get("quantization", (0.0, 0))
+        self.scale = np.float32(scale)
+        self.zero = np.float32(zero)
+        self.coded = bool(scale) and self.dtype.kind in "iu"
+
+    def encode(self, array: np.ndarray) -> np.ndarray:
+        if not self.coded:
+            return array if array.dtype == self.dtype else array.astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        values = np.rint(array / self.scale) + self.zero
+        return np.clip(values, limits.min, limits.max).astype(self.dtype)
+
+    def decode(self, array: np.ndarray) -> np.ndarray:
+        return (array.astype(np.float32) - self.zero) * self.scale if self.coded else array
+
+
+class _Worker:
+    """An interpreter, and the shapes for which its memory is laid out."""
+
+    def __init__(self, interpreter: Any, feeds: list[_Tensor], fetches: list[_Tensor]) -> None:
+        self._interpreter = interpreter
+        self._feeds, self._fetches = feeds, fetches
+        self._shapes: Any = _NOT_YET
+
+    def prepare(self) -> None:
+        self._interpreter.allocate_tensors()
+
+    def run(self, arrays: Sequence[np.ndarray], shapes: Any) -> list[np.ndarray]:
+        """`shapes` is None if the file takes one size only."""
+        interpreter = self._interpreter
+        if shapes != self._shapes:
+            # Should it fail half-way, the next call lays everything out anew.
+            self._shapes = _NOT_YET
+            for feed, shape in zip(self._feeds, shapes or (), strict=shapes is not None):
+                interpreter.resize_tensor_input(feed.index, shape)
+            interpreter.allocate_tensors()
+            self._shapes = shapes
+        for feed, array in zip(self._feeds, arrays, strict=True):
+            interpreter.set_tensor(feed.index, feed.encode(array))
+        interpreter.invoke()
+        return [fetch.decode(interpreter.get_tensor(fetch.index)) for fetch in self._fetches]
+
+
+def open_session(path: Path) -> LiteSession:
+    """The session of a .tflite file."""
+    content = path.read_bytes()
+    if content[4:8] != _MAGIC:
+        raise ValueError("it is no .tflite file (its first bytes aren't those of one)")
+    own = _own_interpreter()
+    if own is not None:
+        try:
+            return LiteSession(lambda: _interpreter(own, content))
+        except (RuntimeError, ValueError) as error:
+            if "Select TensorFlow op" not in str(error) and "Flex" not in str(error):
+                raise  # TensorFlow's own interpreter has those operations
+    return LiteSession(lambda: _interpreter(_tensorflow_interpreter(), content))
+
+
+def _own_interpreter() -> Any:
+    try:
+        return require("ai_edge_litert.interpreter").Interpreter
+    except ImportError:
+        return None
+
+
+def _tensorflow_interpreter() -> Any:
+    purpose = "Running a .tflite file"
+    return require("tensorflow", "bigzoo[litert]", purpose).lite.Interpreter
+
+
+def _interpreter(kind: Any, content: bytes) -> Any:
+    with warnings.catch_warnings():
+        # TensorFlow says that its interpreter moves to ai-edge-litert, which is used if it's there.
+        warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
+        return kind(model_content=content, num_threads=min(4, os.cpu_count() or 1))
+
+
+def _tensors(interpreter: Any, side: str) -> tuple[tuple[TensorSpec, ...], list[_Tensor]]:
+    """What goes in or comes out, by the names of the file's signature if it has one."""
+    details = _details(interpreter, side)
+    tensors = [_Tensor(detail) for _, detail in details]
+    specs = tuple(
+        TensorSpec(name, _shape(detail), "float32" if tensor.coded else tensor.dtype.name)
+        for (name, detail), tensor in zip(details, tensors, strict=True)
+    )
+    return specs, tensors
+
+
+def _details(interpreter: Any, side: str) -> list[tuple[str, dict[str, Any]]]:
+    inputs = side == "inputs"
+    plain = interpreter.get_input_details() if inputs else interpreter.get_output_details()
+    signatures = interpreter.get_signature_list()
+    if len(signatures) == 1:
+        runner = interpreter.get_signature_runner(next(iter(signatures)))
+        named = runner.get_input_details() if inputs else runner.get_output_details()
+        if {d["index"] for d in named.values()} == {d["index"] for d in plain}:
+            return sorted(named.items(), key=lambda item: natural(item[0]))
+    return [(detail["name"], detail) for detail in plain]
+
+
+def natural(name: str) -> tuple[str, int]:
+    """ "output_10" behind "output_9"."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or 0)
+
+
+def _shape(detail: dict[str, Any]) -> tuple[int | None, ...]:
+    signature = detail.get("shape_signature")
+    shape = detail["shape"] if signature is None or not len(signature) else signature
+    return tuple(None if size < 0 else int(size) for size in shape)
