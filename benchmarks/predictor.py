@@ -25,7 +25,7 @@ def models() -> dict[str, Any]:
     import bigzoo as bz
 
     return {
-        "MLP, 3 layers": bz.models.mlp(64, hidden_dim=(128, 128), num_outputs=10),
+        "MLP, 3 layers": bz.models.mlp(64, (128, 128), num_outputs=10, task="multiclass"),
         "CNN, 64 px": bz.models.cnn((64, 64, 3), num_classes=2),
         "BERT, 2 layers": bz.models.bert("micro", num_classes=2),
     }

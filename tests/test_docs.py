@@ -180,3 +180,13 @@ def test_notebook_runs(path, tmp_path, monkeypatch):
         if "image/png" in output.get("data", {})
     ]
     assert pictures, "a notebook about pictures shows at least one"
+
+
+def test_the_page_lists_all_that_can_not_be_exported():
+    from bigzoo.deploy._limits import LIMITS
+
+    text = (ROOT / "docs" / "guide" / "ship.md").read_text(encoding="utf-8")
+    missing = [limit.what for limit in LIMITS if f"| {limit.what} | " not in text]
+    assert not missing
+    reasons = [limit.reason for limit in LIMITS if limit.reason not in text]
+    assert not reasons

@@ -51,8 +51,8 @@ def compare(
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
-        >>> large = bz.models.mlp(8, hidden_dim=(64, 64), num_outputs=3)
-        >>> small = bz.models.mlp(8, hidden_dim=(16,), num_outputs=3)
+        >>> large = bz.models.mlp(8, (64, 64), num_outputs=3, task="multiclass")
+        >>> small = bz.models.mlp(8, (16,), num_outputs=3, task="multiclass")
         >>> receipt = bz.compress.compare(large, small, x, latency=False)
         >>> receipt.before.params, receipt.after.params
         (4931, 195)
