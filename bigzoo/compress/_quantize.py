@@ -51,7 +51,8 @@ def quantize(
     "int8" (ranges fixed by calibration) and "float16" (half the size). Each is compared with the
     original on rows that weren't used for the calibration, and timed at batch 1 and 32 in turns
     with the original's compiled call. The smallest that agrees enough and isn't slower is kept;
-    `receipt.tried` tells of all.
+    where all are slower at batch 32, the smallest that isn't at batch 1. `receipt.tried` tells of
+    all.
 
     Classifiers agree where both name the same class. For other outputs, agreement is the share of
     the variance of each original output that the quantised one reproduces (R²), the lowest of all
@@ -163,6 +164,7 @@ class Verdict:
         times: Its latencies beside those of the original.
         outputs: What it says to the rows.
         fault: Why it can't be taken, or "".
+        slower: Batch sizes at which it is slower than the original.
     """
 
     found: Difference
@@ -170,6 +172,7 @@ class Verdict:
     times: tuple[Latency, ...]
     outputs: Any
     fault: str
+    slower: tuple[int, ...] = ()
 
 
 def _judge(
@@ -199,16 +202,21 @@ def verdict_on(judge: Judge, call: Callable[[Any], Any]) -> Verdict:
     if agreement is None:
         agreement = explained(judge.outputs, outputs)
     times: tuple[Latency, ...] = ()
+    slower: tuple[int, ...] = ()
     fault = ""
     if not agreement >= judge.min_agreement:
         what = "same class" if judge.kind else "R²"
         fault = f"{what} {agreement:.3g}, below {judge.min_agreement:g}"
     elif judge.latency:
         times = measure_latencies(judge.call, call, judge.data.x)
-        slower = [str(one.batch_size) for one in times if one.verdict == "slower"]
-        if slower and not judge.may_be_slower:
-            fault = f"slower at batch {' and '.join(slower)}"
-    return Verdict(found, agreement, times, outputs, fault)
+        slower = tuple(one.batch_size for one in times if one.verdict == "slower")
+        if 1 in slower and not judge.may_be_slower:
+            fault = _slower_at(slower)
+    return Verdict(found, agreement, times, outputs, fault, slower)
+
+
+def _slower_at(batch_sizes: tuple[int, ...]) -> str:
+    return f"slower at batch {' and '.join(map(str, batch_sizes))}"
 
 
 def explained(expected: Any, got: Any) -> float:
@@ -242,15 +250,18 @@ def _best(
     folder = tempfile.TemporaryDirectory(prefix="bigzoo-quantize-", ignore_cleanup_errors=True)
     trials: list[Trial] = []
     try:
+        passed = []
         for modes in rounds:
-            passed = []
             for mode in modes:
                 trial, one = _try(judge, Path(folder.name), target, mode, dynamic)
                 trials.append(trial)
                 if one is not None:
-                    passed.append((one[0].path.stat().st_size, mode, one))
-            if passed:
-                _, mode, (runtime, verdict) = min(passed, key=lambda item: item[0])
+                    # One that is slower for many rows at once is for want of a better one.
+                    rank = (bool(one[1].slower), one[0].path.stat().st_size)
+                    passed.append((rank, mode, one))
+            best = min(passed, key=lambda item: item[0], default=None)
+            if best is not None and (modes is rounds[-1] or not best[0][0]):
+                _, mode, (runtime, verdict) = best
                 tried = tuple(_final(trial, mode) for trial in trials)
                 what = f"{_RUNTIMES[target]}, {mode}"
                 subject = Subject(what, runtime, judge.plain, runtime.path, zeros=False)
@@ -284,7 +295,8 @@ def _try(
 def trial_of(name: str, file_bytes: int, verdict: Verdict) -> Trial:
     speed = {one.batch_size: one.speedup for one in verdict.times}
     relative = verdict.found.relative if verdict.found.agreement is None else None
-    return Trial(name, file_bytes, verdict.found.agreement, speed, verdict.fault, relative)
+    said = verdict.fault or (_slower_at(verdict.slower) if verdict.slower else "")
+    return Trial(name, file_bytes, verdict.found.agreement, speed, said, relative)
 
 
 def _final(trial: Trial, taken: str) -> Trial:

@@ -13,6 +13,7 @@ import numpy as np
 
 from bigzoo._errors import shorten
 from bigzoo._optional import require
+from bigzoo.deploy._onnx_graph import fold_shapes, split_gemms
 from bigzoo.deploy._signature import Signature
 
 _OPSET = 17
@@ -29,6 +30,7 @@ def write_onnx(model: keras.Model, signature: Signature, path: Path) -> None:
         frozen = freeze(trace(model, signature))
         proto = _to_proto(frozen, signature)
     proto.graph.name = model.name
+    fold_shapes(proto.graph)
     if proto.ByteSize() > _MOST_BYTES:
         size = f"{proto.ByteSize() / 2**30:.1f} GiB"
         raise ValueError(f"An .onnx file holds at most 2 GiB; got {size}. Export a SavedModel.")
@@ -107,6 +109,10 @@ def _quantize(
     # The symbolic shapes need sympy, and add nothing for graphs as tf2onnx writes them.
     tools.shape_inference.quant_pre_process(source, prepared, skip_symbolic_shape=True)
     if mode == "dynamic":
+        onnx = require("onnx", _EXTRA, "Quantisation for ONNX")
+        proto = onnx.load(prepared)
+        split_gemms(proto.graph)
+        onnx.save(proto, prepared)
         tools.quantize_dynamic(prepared, made, weight_type=tools.QuantType.QInt8)
         return
     tools.quantize_static(

@@ -73,8 +73,10 @@ def patch_latency(monkeypatch, speeds):
     left = list(speeds)
 
     def fake(before, after, x, batch_sizes=(1, 32), seconds=1.0):
-        speed = left.pop(0)
-        return tuple(Latency(n, 1.0, 1 / speed, speed, speed, speed) for n in batch_sizes)
+        speeds = left.pop(0)
+        speeds = speeds if isinstance(speeds, tuple) else (speeds, speeds)
+        pairs = zip(batch_sizes, speeds, strict=True)
+        return tuple(Latency(n, 1.0, 1 / speed, speed, speed, speed) for n, speed in pairs)
 
     monkeypatch.setattr(_quantize, "measure_latencies", fake)
 
@@ -142,6 +144,24 @@ def test_the_smallest_good_one_is_kept_and_all_are_told(monkeypatch, vectors, tm
     del small
     gc.collect()
     assert not folder.exists()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("speeds", "taken", "verdicts"),
+    [
+        # (batch 1, batch 32): a larger file that is nowhere slower wins over a smaller one.
+        ([(2.0, 0.5), (2.0, 1.5)], "float16", ["slower at batch 32", "taken"]),
+        # Where there is none, one that is slower for many rows only is better than nothing.
+        ([(2.0, 0.5), (2.0, 0.6)], "dynamic", ["taken", "slower at batch 32"]),
+    ],
+)
+def test_slower_for_many_rows_is_the_second_choice(monkeypatch, speeds, taken, verdicts):
+    patch_latency(monkeypatch, speeds)
+    small = bz.compress.quantize(mlp(), min_agreement=0.8)
+    assert small.mode == taken
+    assert [trial.verdict for trial in small.receipt.tried] == verdicts
+    assert ("It got slower at batch 32." in str(small.receipt)) == (taken == "dynamic")
 
 
 @pytest.mark.tensorflow
