@@ -49,7 +49,7 @@ def prune_digits(seed: int, args: argparse.Namespace) -> dict[str, float]:
         validation_data=held_out,
         seed=seed,
         verbose=0,
-        measure=False,
+        latency=False,
     )
     return figures(pruned.receipt)
 
@@ -72,7 +72,7 @@ def slim_pets(seed: int, args: argparse.Namespace) -> dict[str, float]:
         validation_data=held_out,
         seed=seed,
         verbose=0,
-        measure=False,
+        latency=False,
     )
     found = figures(small.receipt)
     for engine in args.engines:

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from bigzoo.compress._data import rows, take
+from bigzoo.compress._data import rows, spread, take
+from bigzoo.deploy._compiled import CompiledCall
 from bigzoo.deploy._inference import TRAINING_ONLY
 from bigzoo.deploy._signature import (
     Signature,
@@ -58,7 +59,7 @@ def samples_of(model: keras.Model, data: Any, most: int, seed: int) -> Samples:
     if total < _FEWEST:
         note = f"Calibrated and compared on the same {total} rows: give {_FEWEST} or more."
         return Samples(flat, flat, nest_inputs(signature, flat), y, note)
-    chosen = _spread(total, min(_CALIBRATED, max(8, total // 4)))
+    chosen = spread(total, min(_CALIBRATED, max(8, total // 4)))
     others = np.setdiff1d(np.arange(total), chosen)
     held_out = take(flat, others)
     return Samples(
@@ -68,10 +69,6 @@ def samples_of(model: keras.Model, data: Any, most: int, seed: int) -> Samples:
         None if y is None else take(y, others),
         f"Compared on {len(others):,} rows that were not used for the calibration.",
     )
-
-
-def _spread(total: int, count: int) -> np.ndarray:
-    return (np.arange(count) * total) // count
 
 
 def _checked(model: keras.Model, signature: Signature, x: Any) -> list[np.ndarray]:
@@ -158,7 +155,7 @@ def _check_batch_normalization(model: keras.Model, x: np.ndarray) -> None:
     except (AttributeError, ValueError):  # reached by way of another model
         return
     expected = np.asarray(keras.ops.convert_to_numpy(layer.moving_variance), np.float64)
-    values = np.asarray(before.predict_on_batch(x[:_LOOKED_AT]), np.float64)
+    values = np.asarray(CompiledCall(before)(x[:_LOOKED_AT]), np.float64)
     axis = layer.axis if layer.axis >= 0 else values.ndim + layer.axis
     got = values.var(axis=tuple(i for i in range(values.ndim) if i != axis))
     ratio = float(np.median(got / np.maximum(expected, 1e-12)))

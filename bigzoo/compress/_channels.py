@@ -118,11 +118,11 @@ class Channels:
             self._owner.update({int(label): len(self._made) for label in labels})
         return self._made[id(layer)][1]
 
-    def again(self, layer: Any, state: State | None) -> bool:
-        """Whether `layer` was called before; both calls must then lose the same channels."""
+    def again(self, layer: Any, state: State | None) -> None:
+        """Note a call of `layer`: all of its calls must lose the same channels, or none."""
         if id(layer) not in self._taken:
             self._taken[id(layer)] = state
-            return False
+            return
         before = self._taken[id(layer)]
         both = [one for one in (before, state) if one is not None]
         same = len(both) == 2 and both[0].axis == both[1].axis
@@ -131,7 +131,6 @@ class Channels:
         else:
             for one in both:
                 self.freeze(one.labels, f"{layer.name!r} is called several times")
-        return True
 
     def slice(self, layer: Any, weight: str, axis: int, labels: np.ndarray | None) -> None:
         """Say which channels lie along an axis of a weight; None if nothing is cut there."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from bigzoo._errors import check_bool, check_int, message
-from bigzoo.compress._data import rows
-from bigzoo.compress._score import kind_of, score
+from bigzoo.compress._data import count_rows, outputs_of, rows
+from bigzoo.compress._score import classes_of, score_outputs
+from bigzoo.deploy._difference import difference
+from bigzoo.deploy._limits import every_layer
 from bigzoo.deploy._load import load
 from bigzoo.deploy._make_receipt import Subject, make_receipt
+from bigzoo.deploy._notes import read_notes
 from bigzoo.deploy._predictor import predictor
 from bigzoo.deploy._receipt import Receipt
 
@@ -63,18 +65,24 @@ def compare(
     if not isinstance(model, keras.Model):
         raise TypeError(message("before", before, "a keras.Model or the path of a .keras file"))
     x, y = rows(data, most)
-    one = _subject(model)
-    two = _subject(after)
-    kind = kind_of(model)
-    found = None if y is None else _score(one.call, two.call, x, y, model)
-    return make_receipt("compare", one, two, x, kind=kind, score=found, measure=latency)
+    one, two = _subject("before", model), _subject("after", after)
+    answers = [outputs_of(side.call, x) for side in (one, two)]
+    found = difference(answers[0], answers[1], classes_of(model, y))
+    score = None
+    if y is not None:
+        name, first = score_outputs(answers[0], y, model)
+        score = (name, first, score_outputs(answers[1], y, model)[1], count_rows(x))
+    return make_receipt("compare", one, two, x, score=score, found=found, measure=latency)
 
 
-def _subject(given: Any) -> Subject:
+def _subject(name: str, given: Any) -> Subject:
     path: Path | None = None
     model = given if isinstance(given, keras.Model) else None
     if model is None:
-        file = Path(getattr(given, "path", given))
+        place = getattr(given, "path", given)
+        if not isinstance(place, (str, os.PathLike)):
+            raise TypeError(message(name, given, "a keras.Model or the path of a file"))
+        file = Path(place)
         if file.suffix.lower() in _KERAS:
             model = load(file)
         else:
@@ -83,14 +91,12 @@ def _subject(given: Any) -> Subject:
     if call.engine == "keras":
         what = f"Keras on {keras.backend.backend()}"
     else:
-        mode = getattr(given, "mode", "")
+        notes = read_notes(path) if path is not None else None
+        mode = notes.mode if notes else ""
         what = _NAMES.get(call.engine, call.engine) + (f", {mode}" if mode else "")
-    return Subject(what, call, model, path)
+    is_float = model is None or not any(map(_is_quantised, every_layer(model)))
+    return Subject(what, call, model, path, exact=is_float)
 
 
-def _score(
-    one: Callable[[Any], Any], two: Callable[[Any], Any], x: Any, y: Any, model: keras.Model
-) -> tuple[str, float, float, int]:
-    name, first = score(one, x, y, model)
-    _, second = score(two, x, y, model)
-    return name, first, second, len(keras.tree.flatten(x)[0])
+def _is_quantised(layer: Any) -> bool:
+    return bool(getattr(layer, "quantization_mode", None))

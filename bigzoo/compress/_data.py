@@ -44,13 +44,19 @@ def rows(data: Any, most: int | None = None, name: str = "data") -> tuple[Any, A
     total = count_rows(x, y, name)
     if most is None or total <= most:
         return x, y
-    chosen = _spread(total, most)
+    chosen = spread(total, most)
     return take(x, chosen), None if y is None else take(y, chosen)
 
 
 def take(tree: Any, index: Any) -> Any:
     """The rows `index` (integers or a slice) of each array in `tree`."""
     return keras.tree.map_structure(lambda leaf: leaf[index], tree)
+
+
+def spread(total: int, most: int) -> np.ndarray:
+    """`most` of `total` rows, evenly from first to last, each once; all if there are fewer."""
+    most = min(total, most)
+    return (np.arange(most, dtype=np.int64) * total) // most
 
 
 def count_rows(x: Any, y: Any = None, name: str = "data") -> int:
@@ -143,7 +149,7 @@ def _from_pydataset(data: Any, most: int | None, name: str) -> tuple[Any, Any]:
     # `Batches` give their rows at once, without shuffling and augmentation.
     if hasattr(data, "arrays") and hasattr(data, "select") and hasattr(data, "num_samples"):
         if most is not None and most < data.num_samples:
-            data = data.select(_spread(data.num_samples, most))
+            data = data.select(spread(data.num_samples, most))
         return _from_arrays(data.arrays(), name)
     count = len(data)
     if count == 0:
@@ -153,7 +159,7 @@ def _from_pydataset(data: Any, most: int | None, name: str) -> tuple[Any, Any]:
     size = max(1, count_rows(_pair(data[0], name)[0], name=name))
     # Some more than it takes: the last batch may be smaller, and a batch may hold one class only.
     needed = min(count, max(math.ceil(most / size) + 1, 8))
-    return _from_batches((data[int(i)] for i in _spread(count, needed)), None, name)
+    return _from_batches((data[int(i)] for i in spread(count, needed)), None, name)
 
 
 def _from_batches(batches: Iterator[Any], most: int | None, name: str) -> tuple[Any, Any]:
@@ -180,8 +186,3 @@ def _pair(batch: Any, name: str) -> tuple[Any, Any]:
 
 def _joined(trees: list[Any]) -> Any:
     return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *trees)
-
-
-def _spread(total: int, most: int) -> np.ndarray:
-    """`most` of `total` rows, evenly from first to last, each once."""
-    return (np.arange(most, dtype=np.int64) * total) // most

@@ -20,6 +20,7 @@ from bigzoo.compress._distill_form import (
 )
 from bigzoo.compress._distill_receipt import receipt_of, score_of
 from bigzoo.compress._soft_targets import DistillationLoss
+from bigzoo.compress._tune import fresh_optimizer
 from bigzoo.deploy._compiled import CompiledCall
 from bigzoo.deploy._signature import signature_of, to_flat
 from bigzoo.deploy._tensor_specs import graph_tensors
@@ -128,8 +129,7 @@ def distill(
     before = score_of(call, lesson.student_kind, validation, inputs, labels)
     view = _view(student)
     loss = DistillationLoss(lesson.student_kind, temperature, alpha)
-    optimizer = _fresh_optimizer(student)
-    compile_model(view, optimizer=optimizer, loss=loss, metrics=[], verbose=False)
+    compile_model(view, optimizer=fresh_optimizer(student), loss=loss, metrics=[], verbose=False)
     fit(
         view,
         data[0],
@@ -161,12 +161,6 @@ def _pair(student: keras.Model, lesson: Lesson, x: Any, y: Any) -> tuple[Any, np
     """What the view of the student is trained with."""
     arrays = to_flat(signature_of(student), x)
     return (arrays if len(arrays) > 1 else arrays[0]), lesson.targets(x, y)
-
-
-def _fresh_optimizer(model: keras.Model) -> Any:
-    """One like the student's, without what it remembers; None if it has none."""
-    optimizer = getattr(model, "optimizer", None) if getattr(model, "compiled", False) else None
-    return None if optimizer is None else type(optimizer).from_config(optimizer.get_config())
 
 
 def _augmented(data: Any, y: Any, lesson: Lesson) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from bigzoo.compress._data import count_rows, outputs_of, take
+from bigzoo.compress._data import count_rows, outputs_of, spread, take
 from bigzoo.compress._distill_form import Lesson
 from bigzoo.compress._soft_targets import FORMS, to_logits
 from bigzoo.deploy._difference import Difference, difference
@@ -52,9 +52,7 @@ def _value(outputs: np.ndarray, kind: str, y: np.ndarray) -> tuple[str, float]:
 
 
 def _few(tree: Any) -> Any:
-    total = count_rows(tree)
-    chosen = np.arange(min(total, _MEASURED)) * total // min(total, _MEASURED)
-    return take(tree, chosen)
+    return take(tree, spread(count_rows(tree), _MEASURED))
 
 
 def receipt_of(
@@ -77,7 +75,8 @@ def receipt_of(
     if scores[0] is not None and scores[1] is not None:
         score = (scores[1][0], scores[0][1], scores[1][1], scores[1][2])
         if before is not None and before[0] == score[0]:
-            notes.append(f"{before[0]} of the student before: {before[1]:.4g}.")
+            shown = f"{before[1]:.1%}" if before[0].endswith("accuracy") else f"{before[1]:.4g}"
+            notes.append(f"{before[0].capitalize()} of the student before: {shown}.")
     return make_receipt(
         "distill",
         Subject("teacher in Keras", lesson.call, lesson.teacher),

@@ -13,7 +13,8 @@ import numpy as np
 
 from bigzoo._errors import message, shorten
 from bigzoo.compress._data import outputs_of
-from bigzoo.compress._quantize import Judge, receipt_of, trial_of, verdict_on
+from bigzoo.compress._judge import Judge, receipt_of, trial_of, verdict_on
+from bigzoo.compress._rebuild import copy_with_weights
 from bigzoo.deploy._compiled import CompiledCall
 from bigzoo.deploy._difference import difference
 from bigzoo.deploy._limits import every_layer
@@ -42,31 +43,22 @@ def check_layers(model: keras.Model, mode: str) -> None:
 
 def quantize_keras(judge: Judge) -> keras.Model:
     """A quantised copy of the model, compared, timed, saved and loaded again."""
-    made = _copy(judge.plain)
+    made = copy_with_weights(judge.plain)
     covered = _quantize(made)
     call = CompiledCall(made)
     verdict = verdict_on(judge, call)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         _check_reload(made, path, judge.data.x, verdict.outputs)
-        trial = trial_of("int8", path.stat().st_size, verdict)
-    if verdict.agreement < judge.min_agreement:
+        trial = trial_of(judge, "int8", path.stat().st_size, verdict)
+    if not verdict.agrees:
         raise ValueError(
             f"Keras' int8 doesn't agree enough with the model.\n{trials_text((trial,))}\nYou may "
             f'lower `min_agreement` ({judge.min_agreement:g}), or try target="litert".'
         )
-    receipt = receipt_of(judge, verdict, Subject("Keras, int8", call, made, zeros=False), ())
+    receipt = receipt_of(judge, verdict, Subject("Keras, int8", call, made, exact=False), ())
     made.receipt = replace(receipt, notes=(*receipt.notes, _coverage(judge.plain, covered)))
     return made
-
-
-def _copy(model: keras.Model) -> keras.Model:
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    for name in ("class_names", "image_size"):
-        if getattr(model, name, None) is not None:
-            setattr(copy, name, getattr(model, name))
-    return copy
 
 
 def _quantize(model: keras.Model) -> list[str]:

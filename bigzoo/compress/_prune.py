@@ -11,7 +11,7 @@ import numpy as np
 
 from bigzoo._errors import check_choice, check_int, check_number, message
 from bigzoo.compress._rebuild import copy_with_weights
-from bigzoo.compress._tune import check_training, compile_like, receipt_of, train
+from bigzoo.compress._tune import check_training, receipt_of, tune
 from bigzoo.train._blocks import check_graph, inner_layers, matching, units_of
 from bigzoo.train._state import sync, value_of
 
@@ -43,7 +43,7 @@ def prune(
     callbacks: Any = None,
     seed: int = 0,
     verbose: bool | int | str = "auto",
-    measure: bool = True,
+    latency: bool = True,
 ) -> keras.Model:
     r"""Set most weights of a trained network to zero, the smallest first, while training it on.
 
@@ -59,7 +59,8 @@ def prune(
     Each kernel gets the same share of zeros, and at least one weight stays. Kernels are those of
     dense layers, convolutions, recurrent layers and attention. Biases, normalisations and the
     kernels of depthwise convolutions stay whole; tables of embeddings are pruned only where
-    `layers` names them.
+    `layers` names them. Frozen layers are pruned and trained like the others, and frozen again in
+    the end.
 
     Paper: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878, section 3, equation 1.
 
@@ -82,7 +83,7 @@ def prune(
         callbacks: Keras callbacks for the training; they see the weights with the zeros.
         seed: Of the order of the samples, at least 0.
         verbose: As in `fit`: "auto" or 1 for a progress bar, 2 for a line per epoch, 0 for nothing.
-        measure: Whether the receipt has latencies and FLOPs, which take a few seconds.
+        latency: False leaves out latencies and FLOPs of the receipt, which take seconds.
 
     Returns:
         A new, plain model with the layers of `model`, compiled like it (or by `bigzoo.compile` if
@@ -97,7 +98,7 @@ def prune(
         >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
         >>> model = bz.models.mlp(4, hidden_dims=(50,), num_outputs=3, task="multiclass")
         >>> pruned = bz.compress.prune(model, (x, np.arange(64) % 3), 0.8, epochs=1, verbose=0,
-        ...     measure=False)
+        ...     latency=False)
         >>> float(np.mean(pruned.get_layer("hidden1").get_weights()[0] == 0))
         0.8
     """
@@ -117,15 +118,14 @@ def prune(
         callbacks=callbacks,
         seed=seed,
         verbose=verbose,
-        measure=measure,
+        latency=latency,
     )
     _kernels(model, layers)  # for its errors, before anything is copied
     pruned = copy_with_weights(model)
-    compile_like(model, pruned, training.learning_rate)
     kernels = _kernels(pruned, layers)
     masks = Masks([weight for _, weight in kernels])
     callback = Pruning(masks, sparsity, schedule, training.epochs, frequency)
-    train(pruned, training, [callback])
+    told = tune(model, pruned, training, [callback])
     sync(pruned)
     # Once more and exactly: averages over the weights, or an interruption, come after the last
     # batch.
@@ -136,6 +136,7 @@ def prune(
         f"{sparsity:.4g} of each kernel of {len(names)} layers is zero; biases, normalisations "
         "and what else isn't a kernel stay whole.",
         NO_SPEED,
+        *told,
     ]
     pruned.receipt = receipt_of("prune", model, pruned, training, notes)
     return pruned
@@ -192,7 +193,9 @@ class Masks:
     values: list[Any] = field(default_factory=list)
 
     def grow(self, sparsity: float) -> None:
-        """Choose the smallest weights anew; those that are zero are among them."""
+        """Choose the smallest weights anew; those that are out stay out."""
+        if self.values:  # the last steps have moved them
+            self.apply()
         self.values = []
         for weight in self.weights:
             mask = mask_of(np.abs(np.asarray(value_of(weight), dtype=np.float32)), sparsity)
@@ -228,6 +231,7 @@ class Pruning(keras.callbacks.Callback):
         self._steps: int | None = None
         self._done = 0  # batches since the start
         self._grown = 0  # the same when the zeros grew last
+        self._zeros = -1.0  # share of zeros since then
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._steps = (self.params or {}).get("steps")
@@ -241,8 +245,10 @@ class Pruning(keras.callbacks.Callback):
         # With several batches in a call, Keras gives the number of the last one.
         self._done = self._epoch * (self._steps or 0) + batch + 1
         within = (batch + 1) / self._steps if self._steps else 0.0
-        due = self._done - self._grown >= self._every() or self._done < self._grown
-        self._update((self._epoch + within) / self._epochs, grow=due)
+        progress = (self._epoch + within) / self._epochs
+        # Whatever the frequency: some of the training must be left for the weights that stay.
+        due = self._done - self._grown >= self._every() or progress >= _RAMP
+        self._update(progress, due)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if self._steps is None and self._done:  # a data set of unknown length has now been counted
@@ -252,10 +258,11 @@ class Pruning(keras.callbacks.Callback):
         total = self._epochs * (self._steps or _UPDATES)
         return self._frequency or max(1, total // _UPDATES)
 
-    def _update(self, progress: float, grow: bool = True) -> None:
+    def _update(self, progress: float, due: bool = True) -> None:
         # On JAX the weights are elsewhere during an epoch; after this, Keras takes ours up again.
         sync(self.model)
-        if grow:
-            self._masks.grow(self._share(progress))
-            self._grown = self._done
+        share = self._share(progress)
+        if due and share > self._zeros:
+            self._masks.grow(share)
+            self._grown, self._zeros = self._done, share
         self._masks.apply()

@@ -9,23 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from bigzoo._errors import check_bool, check_choice, check_int, check_number, shorten
-from bigzoo.compress._calibration import Samples, samples_of
+from bigzoo.compress._calibration import samples_of
 from bigzoo.compress._candidates import MODES, candidates
-from bigzoo.compress._data import outputs_of
+from bigzoo.compress._judge import Judge, Verdict, judge_of, receipt_of, trial_of, verdict_on
 from bigzoo.compress._quantized import QuantizedModel
-from bigzoo.compress._score import is_classifier, kind_of, score_outputs
 from bigzoo.deploy._class_names import check_model
-from bigzoo.deploy._compiled import CompiledCall
 from bigzoo.deploy._convert import convert
-from bigzoo.deploy._difference import Difference, difference
 from bigzoo.deploy._inference import inference_model
-from bigzoo.deploy._latency import Latency
 from bigzoo.deploy._limits import check_limits
-from bigzoo.deploy._make_receipt import Subject, make_receipt, measure_latencies
-from bigzoo.deploy._receipt import Receipt, Trial, trials_text
+from bigzoo.deploy._make_receipt import Subject
+from bigzoo.deploy._receipt import Trial, trials_text
 from bigzoo.deploy._runtime import Runtime, open_file
 from bigzoo.deploy._signature import signature_of
 
@@ -109,7 +104,7 @@ def quantize(
 
         check_layers(plain, mode)
         data = samples_of(model, calibration, samples, seed)
-        judge = _judge(model, plain, data, min_agreement, mode, latency)
+        judge = judge_of(model, plain, data, min_agreement, mode, latency)
         return quantize_keras(judge)
     signature = signature_of(plain)
     rounds = candidates(plain, target, mode, calibration is not None)
@@ -118,122 +113,13 @@ def quantize(
     except ValueError:
         check_limits(plain, signature, target, dynamic := False)
     data = samples_of(model, calibration, samples, seed)
-    judge = _judge(model, plain, data, min_agreement, mode, latency)
+    judge = judge_of(model, plain, data, min_agreement, mode, latency)
 
     def again(other: str) -> Any:
         options: dict[str, Any] = {"samples": samples, "seed": seed, "latency": latency}
         return quantize(model, calibration, other, "auto", min_agreement, **options)
 
     return _best(judge, rounds, target, dynamic, again)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """The original, the rows to compare on, and what must be reached.
-
-    Attributes:
-        model: As the user gave it.
-        plain: The same as it infers.
-        data: Samples.
-        call: The original's compiled call.
-        outputs: What it says to the rows.
-        kind: How to read classes from the outputs, or None.
-        min_agreement: Least agreement.
-        may_be_slower: Whether speed is only reported.
-        latency: Whether latencies are measured.
-    """
-
-    model: keras.Model
-    plain: keras.Model
-    data: Samples
-    call: Callable[[Any], Any]
-    outputs: Any
-    kind: str | None
-    min_agreement: float
-    may_be_slower: bool
-    latency: bool
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How one candidate did.
-
-    Attributes:
-        found: Its difference from the original.
-        agreement: As `min_agreement` counts it.
-        times: Its latencies beside those of the original.
-        outputs: What it says to the rows.
-        fault: Why it can't be taken, or "".
-        slower: Batch sizes at which it is slower than the original.
-    """
-
-    found: Difference
-    agreement: float
-    times: tuple[Latency, ...]
-    outputs: Any
-    fault: str
-    slower: tuple[int, ...] = ()
-
-
-def _judge(
-    model: keras.Model,
-    plain: keras.Model,
-    data: Samples,
-    min_agreement: float,
-    mode: str,
-    latency: bool,
-) -> Judge:
-    call = CompiledCall(plain)
-    outputs = outputs_of(call, data.x)
-    for leaf in keras.tree.flatten(outputs):
-        if not np.isfinite(np.asarray(leaf, np.float64)).all():
-            raise ValueError("`model` gives NaN or infinite values; its training has diverged.")
-    # Classes of made-up inputs mean nothing: they would all be the same one, or toss-ups.
-    is_classes = data.calibration is not None and is_classifier(model, data.y)
-    kind = kind_of(plain) if is_classes else None
-    return Judge(model, plain, data, call, outputs, kind, min_agreement, mode != "auto", latency)
-
-
-def verdict_on(judge: Judge, call: Callable[[Any], Any]) -> Verdict:
-    """Compare and time a candidate."""
-    outputs = outputs_of(call, judge.data.x)
-    found = difference(judge.outputs, outputs, judge.kind)
-    agreement = found.agreement
-    if agreement is None:
-        agreement = explained(judge.outputs, outputs)
-    times: tuple[Latency, ...] = ()
-    slower: tuple[int, ...] = ()
-    fault = ""
-    if not agreement >= judge.min_agreement:
-        what = "same class" if judge.kind else "R²"
-        fault = f"{what} {agreement:.3g}, below {judge.min_agreement:g}"
-    elif judge.latency:
-        times = measure_latencies(judge.call, call, judge.data.x)
-        slower = tuple(one.batch_size for one in times if one.verdict == "slower")
-        if 1 in slower and not judge.may_be_slower:
-            fault = _slower_at(slower)
-    return Verdict(found, agreement, times, outputs, fault, slower)
-
-
-def _slower_at(batch_sizes: tuple[int, ...]) -> str:
-    return f"slower at batch {' and '.join(map(str, batch_sizes))}"
-
-
-def explained(expected: Any, got: Any) -> float:
-    """R²: the share of the variance over the rows that is reproduced; the lowest of the outputs."""
-    shares = []
-    for one, two in zip(keras.tree.flatten(expected), keras.tree.flatten(got), strict=True):
-        one, two = np.asarray(one, np.float64), np.asarray(two, np.float64)
-        error = float(np.mean(np.square(one - two)))
-        variance = float(np.mean(np.square(one - one.mean(axis=0))))
-        scale = float(np.mean(np.square(one)))
-        if not np.isfinite(error):
-            shares.append(-np.inf)
-        elif variance <= 1e-12 * scale:  # the same for all rows: only the value can be compared
-            shares.append(1.0 - error / scale if scale else float(error == 0))
-        else:
-            shares.append(1.0 - error / variance)
-    return min(shares)
 
 
 # === Files ===
@@ -246,36 +132,64 @@ def _best(
     dynamic: bool,
     again: Callable[[str], Any],
 ) -> QuantizedModel:
-    """The smallest candidate that passes, from the first round in which one does."""
+    """The smallest candidate that passes, from the first round in which one does.
+
+    If none does in any round, the smallest of those that are slower for many rows alone.
+    """
     folder = tempfile.TemporaryDirectory(prefix="bigzoo-quantize-", ignore_cleanup_errors=True)
     trials: list[Trial] = []
+    second: list[_Candidate] = []
     try:
-        passed = []
         for modes in rounds:
+            found = []
             for mode in modes:
                 trial, one = _try(judge, Path(folder.name), target, mode, dynamic)
                 trials.append(trial)
-                if one is not None:
-                    # One that is slower for many rows at once is for want of a better one.
-                    rank = (bool(one[1].slower), one[0].path.stat().st_size)
-                    passed.append((rank, mode, one))
-            best = min(passed, key=lambda item: item[0], default=None)
-            if best is not None and (modes is rounds[-1] or not best[0][0]):
-                _, mode, (runtime, verdict) = best
-                tried = tuple(_final(trial, mode) for trial in trials)
-                what = f"{_RUNTIMES[target]}, {mode}"
-                subject = Subject(what, runtime, judge.plain, runtime.path, zeros=False)
-                receipt = receipt_of(judge, verdict, subject, tried)
-                return QuantizedModel(runtime, folder, mode, receipt, again)
+                if one is not None and one.verdict.agrees:
+                    found.append(one)
+            passed = [one for one in found if judge.may_be_slower or not one.verdict.slower]
+            second += [one for one in found if 1 not in one.verdict.slower]
+            if passed:
+                return _taken(judge, min(passed, key=_size), trials, target, folder, again)
+        if second:
+            return _taken(judge, min(second, key=_size), trials, target, folder, again)
         raise ValueError(_nothing(judge, trials, target))
     except BaseException:
         folder.cleanup()
         raise
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A file that was made, and how it did."""
+
+    mode: str
+    runtime: Runtime
+    verdict: Verdict
+
+
+def _size(one: _Candidate) -> int:
+    return one.runtime.path.stat().st_size
+
+
+def _taken(
+    judge: Judge,
+    one: _Candidate,
+    trials: list[Trial],
+    target: str,
+    folder: tempfile.TemporaryDirectory[str],
+    again: Callable[[str], Any],
+) -> QuantizedModel:
+    tried = tuple(_final(trial, one.mode) for trial in trials)
+    what = f"{_RUNTIMES[target]}, {one.mode}"
+    subject = Subject(what, one.runtime, judge.plain, one.runtime.path, exact=False)
+    receipt = receipt_of(judge, one.verdict, subject, tried)
+    return QuantizedModel(one.runtime, folder, one.mode, receipt, again)
+
+
 def _try(
     judge: Judge, folder: Path, target: str, mode: str, dynamic: bool
-) -> tuple[Trial, tuple[Runtime, Verdict] | None]:
+) -> tuple[Trial, _Candidate | None]:
     path = folder / mode / _FILES[target]
     path.parent.mkdir()
     calibration = judge.data.calibration if mode == "int8" else None
@@ -288,49 +202,14 @@ def _try(
         verdict = verdict_on(judge, runtime)
     except (ValueError, RuntimeError) as error:
         return Trial(mode, None, None, {}, f"failed: {shorten(error, 160)}"), None
-    trial = trial_of(mode, path.stat().st_size, verdict)
-    return trial, None if verdict.fault else (runtime, verdict)
-
-
-def trial_of(name: str, file_bytes: int, verdict: Verdict) -> Trial:
-    speed = {one.batch_size: one.speedup for one in verdict.times}
-    relative = verdict.found.relative if verdict.found.agreement is None else None
-    said = verdict.fault or (_slower_at(verdict.slower) if verdict.slower else "")
-    return Trial(name, file_bytes, verdict.found.agreement, speed, said, relative)
+    trial = trial_of(judge, mode, path.stat().st_size, verdict)
+    return trial, _Candidate(mode, runtime, verdict)
 
 
 def _final(trial: Trial, taken: str) -> Trial:
     if trial.name == taken:
         return replace(trial, verdict="taken")
     return trial if trial.verdict else replace(trial, verdict=f"good, but larger than {taken}")
-
-
-def receipt_of(judge: Judge, verdict: Verdict, after: Subject, tried: tuple[Trial, ...]) -> Receipt:
-    """The receipt of what was taken."""
-    data, score = judge.data, None
-    if data.y is not None:
-        name, before = score_outputs(judge.outputs, data.y, judge.model)
-        _, now = score_outputs(verdict.outputs, data.y, judge.model)
-        score = (name, before, now, len(data.flat[0]))
-    notes = [data.note] if data.note else []
-    if judge.kind is None:
-        notes.append(f"R² of the outputs: {verdict.agreement:.5f}.")
-    if not judge.latency:
-        notes.append("Whether it is faster was not measured.")
-    return make_receipt(
-        "quantize",
-        Subject(f"Keras on {keras.backend.backend()}", judge.call, judge.plain),
-        after,
-        data.x,
-        kind=judge.kind,
-        score=score,
-        found=verdict.found,
-        times=verdict.times,
-        measure=judge.latency,
-        tried=tried,
-        notes=notes,
-        name=judge.model.name,
-    )
 
 
 def _nothing(judge: Judge, trials: list[Trial], target: str) -> str:

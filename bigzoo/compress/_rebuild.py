@@ -16,6 +16,7 @@ from bigzoo.compress._record import (
     has_graph,
     record,
     same_random_numbers,
+    starts_of,
 )
 from bigzoo.train._state import sync, value_of
 
@@ -100,7 +101,13 @@ def _smaller(operation: Any, channels: Channels, cut: set[int], names: set[str])
     names.add(name)
     if name != operation.name:
         changes["name"] = name
+    changes.update(dict.fromkeys(_held_starts(operation), "zeros"))
     return copy_of(operation, changes or None)
+
+
+def _held_starts(operation: Any) -> list[str]:
+    """Of `starts_of` those that the layer itself keeps, so that they can be put back."""
+    return [name for name in starts_of(operation) if name in vars(operation)]
 
 
 def _replay(call: Call, operation: Any, values: dict[int, Any]) -> None:
@@ -114,8 +121,8 @@ def _replay(call: Call, operation: Any, values: dict[int, Any]) -> None:
 
 
 def _give_weights(old: Any, new: Any, channels: Channels, cut: set[int]) -> None:
-    if not isinstance(old, keras.layers.Layer):
-        return
+    if not isinstance(old, keras.layers.Layer) or has_graph(old):
+        return  # a nested model has got them already
     slices = channels.slices.get(id(old), [])
     for source, target in zip(old.variables, new.variables, strict=True):
         value = np.array(value_of(source))
@@ -123,3 +130,5 @@ def _give_weights(old: Any, new: Any, channels: Channels, cut: set[int]) -> None
             if one.weight == source.name:
                 value = np.compress(kept_places(channels, one.labels, cut), value, axis=one.axis)
         target.assign(value)
+    for name in _held_starts(old):
+        setattr(new, name, getattr(old, name))

@@ -78,6 +78,11 @@ def record(model: keras.Model, training: bool | None = None, *, opened: bool = T
         TypeError, ValueError: if the graph of layers isn't known, or a layer can't be copied.
     """
     check_graph(model)
+    if _has_own_call(model):
+        fix = "Make it with keras.Model(inputs, outputs) from the layers alone."
+        expected = "a model that computes what its graph of layers says"
+        got = f"{type(model).__name__}, which has a `call` of its own"
+        raise ValueError(f"`model` is a {got}; expected {expected}. {fix}")
     functional = _bare(model)
     originals: dict[int, Any] = {}
     copies: list[Any] = []  # kept, so that no address is given out twice
@@ -114,13 +119,20 @@ def record(model: keras.Model, training: bool | None = None, *, opened: bool = T
 
 def has_graph(operation: Any) -> bool:
     """Whether this is a model whose calls can be recorded."""
-    if not isinstance(operation, keras.Model):
+    if not isinstance(operation, keras.Model) or _has_own_call(operation):
         return False
     try:
         check_graph(operation)
     except ValueError:
         return False
     return True
+
+
+def _has_own_call(model: keras.Model) -> bool:
+    """Whether a subclass computes something else than its graph."""
+    tensor = keras.Input((1,))
+    plain = (keras.Sequential.call, type(keras.Model(tensor, tensor)).call)
+    return type(model).call not in plain
 
 
 def _bare(model: keras.Model) -> keras.Model:
@@ -138,13 +150,19 @@ def _template(operation: Any) -> Any:
     if has_graph(operation):
         bare = _bare(operation)
         return keras.models.clone_model(bare, clone_function=_template, recursive=True)
-    if type(operation).__module__.startswith("keras."):
-        # Random weights that nobody sees would cost most of the time, above all on JAX.
-        config = operation.get_config() if isinstance(operation, keras.layers.Layer) else {}
-        starts = [name for name, value in config.items() if name.endswith("_initializer") and value]
-        if starts:
-            return copy_of(operation, dict.fromkeys(starts, "zeros"))
-    return copy_of(operation)
+    return copy_of(operation, dict.fromkeys(starts_of(operation), "zeros") or None)
+
+
+def starts_of(operation: Any) -> list[str]:
+    """The settings of a layer of Keras that say how its weights begin.
+
+    Random weights that nobody sees would cost most of the time, above all on JAX.
+    """
+    is_layer = isinstance(operation, keras.layers.Layer)
+    if not is_layer or not type(operation).__module__.startswith("keras."):
+        return []
+    config = operation.get_config()
+    return [name for name, value in config.items() if name.endswith("_initializer") and value]
 
 
 def copy_of(operation: Any, changes: dict[str, Any] | None = None) -> Any:

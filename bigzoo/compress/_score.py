@@ -52,19 +52,30 @@ def score_outputs(outputs: Any, y: Any, model: keras.Model) -> tuple[str, float]
 def is_classifier(model: keras.Model, y: Any = None) -> bool:
     """Whether the only output of `model` are scores of classes.
 
-    Softmax and sigmoid say so themselves. A linear layer means logits if the loss that the model
-    is compiled with is a cross-entropy, or, if there is no loss, if `y` are class numbers.
+    A softmax says so itself; so does a sigmoid, unless `y` are numbers between 0 and 1, such as
+    pixels. A linear layer means logits if the loss that the model is compiled with is a
+    cross-entropy, or, if there is no loss, if `y` are class numbers.
     """
     kind = kind_of(model)
     if kind is None:
         return False
     if not kind.endswith("_logits"):
-        return True
+        return kind == "softmax" or y is None or bool(np.isin(np.asarray(y), (0, 1)).all())
     name = loss_name(model)
     if name is not None:
         return "crossentropy" in name or "cross_entropy" in name
     units = int(model.output_shape[-1])
     return y is not None and _are_classes(np.asarray(y), max(units, 2), units)
+
+
+def classes_of(model: keras.Model, y: Any = None) -> str | None:
+    """How `difference` reads classes from the outputs; None where they are no classes."""
+    if not is_classifier(model, y):
+        return None
+    kind = kind_of(model)
+    # Several linear units with a binary cross-entropy are one question each.
+    independent = kind == "softmax_logits" and "binary" in (loss_name(model) or "")
+    return "multilabel_logits" if independent else kind
 
 
 def kind_of(model: keras.Model) -> str | None:
@@ -80,17 +91,14 @@ def kind_of(model: keras.Model) -> str | None:
 
 def _right_answers(outputs: np.ndarray, y: np.ndarray, model: keras.Model) -> np.ndarray | None:
     """Whether each answer is right; None where the outputs aren't scores of classes."""
-    if not is_classifier(model, y):
+    kind = classes_of(model, y)
+    if kind is None:
         return _right_tokens(outputs, y, model)
-    kind = kind_of(model)
-    boundary = 0.0 if str(kind).endswith("_logits") else 0.5
-    if kind == "multilabel":
+    boundary = 0.0 if kind.endswith("_logits") else 0.5
+    if kind.startswith("multilabel"):
         return (outputs >= boundary) == (y.reshape(outputs.shape) >= 0.5)
-    if str(kind).startswith("sigmoid"):
+    if kind.startswith("sigmoid"):
         return (outputs[:, 0] >= boundary) == (_labels(y, 2) >= 0.5)
-    # Several linear units with a binary cross-entropy are one question each.
-    if kind == "softmax_logits" and "binary" in (loss_name(model) or ""):
-        return (outputs >= 0.0) == (y.reshape(outputs.shape) >= 0.5)
     return np.argmax(outputs, axis=-1) == _labels(y, outputs.shape[-1])
 
 
@@ -144,7 +152,9 @@ def _single_loss(model: keras.Model) -> Callable[[Any, Any], Any] | None:
     def in_numpy(y: Any, outputs: Any) -> np.ndarray:
         # A vector against a column would broadcast to a square.
         y = y.reshape(outputs.shape) if y.size == outputs.size else y
-        return np.asarray(keras.ops.convert_to_numpy(function(y, outputs)))
+        y = y.astype(outputs.dtype) if y.dtype.kind == "f" else y
+        found = function(keras.ops.convert_to_tensor(y), keras.ops.convert_to_tensor(outputs))
+        return np.asarray(keras.ops.convert_to_numpy(found))
 
     return in_numpy
 

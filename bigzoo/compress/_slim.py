@@ -6,18 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from bigzoo._errors import check_number
 from bigzoo.compress._channels import Group, choose
 from bigzoo.compress._rebuild import rebuild, weights_of
 from bigzoo.compress._record import record
-from bigzoo.compress._tune import check_training, compile_like, receipt_of, train
+from bigzoo.compress._tune import NAMED, check_training, receipt_of, tune
 from bigzoo.compress._walk import walk
 from bigzoo.train._blocks import check_graph
 from bigzoo.train._state import sync
-
-_NAMED = 12  # layers that a message names at most
 
 
 def slim(
@@ -33,7 +30,7 @@ def slim(
     callbacks: Any = None,
     seed: int = 0,
     verbose: bool | int | str = "auto",
-    measure: bool = True,
+    latency: bool = True,
 ) -> keras.Model:
     """Cut a share of the channels out of a trained network, and train what is left.
 
@@ -54,6 +51,10 @@ def slim(
     receipt names these layers. Nested models are opened: the result has their layers itself.
     A LayerNormalization takes its mean over fewer channels, so that there the cut is felt more.
 
+    The training is on `data` as they come, augmented where they are, and changes frozen layers too:
+    what is left of them must make up for what is gone. Then they are frozen again. Which channels
+    go depends on the weights alone, never on data.
+
     Paper: Li et al. 2017, https://arxiv.org/abs/1608.08710, section 3 (norms of filters; channels
     of residual connections together). Gamma: Liu et al. 2017, https://arxiv.org/abs/1708.06519.
     Differs from the papers: all layers are cut at once and by the same share; one training at the
@@ -73,7 +74,7 @@ def slim(
         callbacks: Keras callbacks for the training.
         seed: Of the order of the samples, at least 0.
         verbose: As in `fit`: "auto" or 1 for a progress bar, 2 for a line per epoch, 0 for nothing.
-        measure: Whether the receipt has latencies and FLOPs, which take a few seconds.
+        latency: False leaves out latencies and FLOPs of the receipt, which take seconds.
 
     Returns:
         A new, smaller model with the names, dtype policies and class names of `model`, compiled
@@ -88,7 +89,7 @@ def slim(
         >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
         >>> model = bz.models.mlp(4, hidden_dims=(64, 32), num_outputs=3, task="multiclass")
         >>> small = bz.compress.slim(model, (x, np.arange(64) % 3), epochs=1, verbose=0,
-        ...     measure=False)
+        ...     latency=False)
         >>> [layer.units for layer in small.layers if hasattr(layer, "units")]
         [32, 16, 3]
         >>> small.count_params() / model.count_params() < 0.3
@@ -107,12 +108,11 @@ def slim(
         callbacks=callbacks,
         seed=seed,
         verbose=verbose,
-        measure=measure,
+        latency=latency,
     )
     small, groups, whole = cut(model, ratio)
-    compile_like(model, small, training.learning_rate)
-    train(small, training)
-    small.receipt = receipt_of("slim", model, small, training, _notes(ratio, groups, whole, epochs))
+    notes = [*_notes(ratio, groups, whole, training.epochs), *tune(model, small, training)]
+    small.receipt = receipt_of("slim", model, small, training, notes)
     return small
 
 
@@ -125,21 +125,8 @@ def cut(model: keras.Model, ratio: float) -> tuple[keras.Model, list[Group], dic
     whole = channels.whole(groups)
     if not groups:
         raise ValueError(_nothing_to_cut(model, ratio, whole))
-    weights = weights_of(recorded)
-    _check_finite(model, weights)
-    chosen = choose(groups, channels.importance(weights))
+    chosen = choose(groups, channels.importance(weights_of(recorded)))
     return rebuild(model, recorded, channels, chosen), groups, whole
-
-
-def _check_finite(model: keras.Model, weights: Mapping[int, Mapping[str, np.ndarray]]) -> None:
-    for values in weights.values():
-        for value in values.values():
-            # bfloat16 is no kind of float to numpy.
-            if value.dtype.kind in "fV" and not np.isfinite(value.astype(np.float32)).all():
-                raise ValueError(
-                    f"`model` ({model.name!r}) has weights that are NaN or infinite: its training "
-                    "has diverged. Expected a trained model."
-                )
 
 
 def _nothing_to_cut(model: keras.Model, ratio: float, whole: Mapping[str, str]) -> str:
@@ -150,8 +137,8 @@ def _nothing_to_cut(model: keras.Model, ratio: float, whole: Mapping[str, str]) 
 
 
 def _listed(whole: Mapping[str, str]) -> str:
-    names = [f"{name!r}: {why}" for name, why in list(whole.items())[:_NAMED]]
-    more = f"; and {len(whole) - _NAMED} more" if len(whole) > _NAMED else ""
+    names = [f"{name!r}: {why}" for name, why in list(whole.items())[:NAMED]]
+    more = f"; and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
     return "; ".join(names) + more
 
 

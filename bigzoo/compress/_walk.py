@@ -62,11 +62,11 @@ def _after(channels: Channels, call: Call, states: dict[int, State]) -> State | 
     if rule is None or len(given) != 1 or not one_output or has_unknown_weights(operation):
         return stop(channels, call, given, _reason(operation))
     state = given[0][1]
-    if state is None and not makes_channels(kind):
-        return None
     # A shared layer without weights may do with each call's channels what it likes.
     if getattr(operation, "weights", None) or kind is _L.Reshape:
         channels.again(operation, state)
+    if state is None and not makes_channels(kind):
+        return None
     return rule(channels, call, state or State(-1, np.empty(0, np.int64)))
 
 
@@ -127,7 +127,8 @@ def _concatenate(channels: Channels, call: Call, given: Given) -> State | None:
     why = f"{layer.name!r} ties it to what can't be cut"
     if any(state.axis != main.axis for state in tracked):
         return stop(channels, call, given, why)
-    if axis == main.axis:
+    is_open = any(state is None and tensor.shape[axis] is None for tensor, state in given)
+    if axis == main.axis and not is_open:
         parts = [
             channels.fixed(int(tensor.shape[axis]), why) if state is None else state.labels
             for tensor, state in given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from bigzoo._errors import check_bool, check_int, message
 from bigzoo.deploy._class_names import check_model, check_names, resolve_class_names
+from bigzoo.deploy._compiled import answer
 from bigzoo.deploy._files import to_path
 from bigzoo.deploy._load import load
 from bigzoo.deploy._runtime import Runtime, open_file
@@ -68,8 +70,8 @@ def open_classifier(
             a SavedModel or an OpenVINO model.
         class_names: One name per class; None takes those of the model or noted in the file.
         image_size: (height, width); None takes the model's own, or the one that is noted.
-        compiled: Whether a Keras model is compiled for many calls from many threads, its weights
-            as they are now. False calls `predict_on_batch`.
+        compiled: Whether a Keras model is compiled for many calls from many threads; its weights
+            as they are at each call. False computes without compiling.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -91,7 +93,7 @@ def _from_model(model: keras.Model, names: Any, size: Any, compiled: bool) -> Cl
     kind = output_kind(model)
     resolved = resolve_class_names(model, names)
     units = model.output_shape[-1]
-    call: Callable[[np.ndarray], Any] = model.predict_on_batch
+    call: Callable[[np.ndarray], Any] = functools.partial(answer, model)
     if compiled:
         from bigzoo.deploy._predictor import predictor
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bigzoo._errors import check_number
 from bigzoo.deploy._export import export
+from bigzoo.deploy._files import missing_file
 
 _MODELS = (".keras", ".h5", ".hdf5")
 
@@ -48,8 +49,14 @@ def run(arguments: argparse.Namespace, build: Callable[..., Any]) -> int:
 
 
 def _check_source(name: str) -> None:
-    """An error for a file that holds no Keras model: its name would be taken for a zoo's."""
+    """An error for what is meant as a file and is none: it would be taken for a name of the zoo."""
     path = Path(name)
-    if path.exists() and path.suffix.lower() not in _MODELS:
+    if path.suffix.lower() in _MODELS:
+        return  # whatever is wrong with it, `load` says
+    # A folder may be called resnet50 by chance, but not if it holds a model.
+    holds = path.is_dir() and ((path / "saved_model.pb").exists() or any(path.glob("*.xml")))
+    if holds or path.is_file():
         fix = "Export the Keras model that it was made from."
         raise ValueError(f"{name!r} is no Keras model; expected a .keras file. {fix}")
+    if not path.exists() and (path.suffix[1:2].isalpha() or len(path.parts) > 1):
+        raise missing_file(path)

@@ -12,6 +12,7 @@ from bigzoo._optional import require
 from bigzoo.deploy._serve_body import PACKAGE
 from bigzoo.deploy._serve_guard import LOOPBACK
 from bigzoo.deploy._serve_limits import Limits
+from bigzoo.deploy._serve_protocol import patient_protocol
 
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 _NO_AUTHENTICATION = (
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace, build: Any) -> int:
         print(f"Serving {arguments.model} at {_url(listener)} (stop: Ctrl+C)", flush=True)
         config = uvicorn.Config(
             served,
-            http="h11",
+            http=patient_protocol(),
             ws="none",
             lifespan="on",
             log_config=None,

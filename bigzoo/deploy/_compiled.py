@@ -111,14 +111,13 @@ def _tensor_dtype(name: str) -> str:
 def _jax(model: keras.Model, signature: Signature) -> Run:
     import jax
 
-    from bigzoo.cost import _stateless
-
-    trainable, others = model.trainable_variables, model.non_trainable_variables
+    # In one order for good: freezing a layer moves its weights among the trainable ones and back.
+    variables = list(model.variables)
 
     @jax.jit
-    def call(weights: list[Any], states: list[Any], arrays: list[Any]) -> list[Any]:
-        x = nest_inputs(signature, arrays)
-        found, _ = _stateless.run(model, weights, states, x, training=False)
+    def call(values: list[Any], arrays: list[Any]) -> list[Any]:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            found = model(nest_inputs(signature, arrays), training=False)
         return keras.tree.flatten(found)
 
     known: set[Any] = set()
@@ -129,15 +128,16 @@ def _jax(model: keras.Model, signature: Signature) -> Run:
         rows = len(arrays[0])
         padded = [_pad(array, 1 << (rows - 1).bit_length()) for array in arrays]
         # Read anew: `fit` and `predict` give their memory away and put other arrays in its place.
-        weights, states = _values(trainable), _values(others)
+        values = _values(variables)
         shapes = tuple([array.shape for array in padded])
         if shapes in known:
-            found = call(weights, states, padded)
+            found = call(values, padded)
         else:
             with compiling:  # the same program need be compiled once only
-                found = call(weights, states, padded)
+                found = call(values, padded)
             known.add(shapes)
-        return [np.asarray(array)[:rows] for array in found]
+        # Copies: JAX's own memory can't be written to, and has the rows that were filled up too.
+        return [np.array(np.asarray(array)[:rows]) for array in found]
 
     return run
 
@@ -153,11 +153,25 @@ def _torch(model: keras.Model, signature: Signature) -> Run:
     import torch
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        # PyTorch takes no views that run backwards, such as those that turn BGR into RGB.
+        plain = list(map(np.ascontiguousarray, arrays))
         with torch.no_grad():
-            found = model(nest_inputs(signature, arrays), training=False)
+            found = model(nest_inputs(signature, plain), training=False)
         return list(map(keras.ops.convert_to_numpy, keras.tree.flatten(found)))
 
     return run
+
+
+def answer(model: keras.Model, x: Any) -> Any:
+    """What the model gives in inference, as numpy arrays, for once: nothing is compiled for it.
+
+    Except on JAX, where every single operation would be compiled.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return model.predict_on_batch(x)
+    # There, `predict_on_batch` would trace a graph for each model and warn from the fifth on.
+    outputs = model(x, training=False)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
 
 def _pad(array: np.ndarray, rows: int) -> np.ndarray:

@@ -104,7 +104,7 @@ def make_job(
     _check_packages(format)
     wide = in_float32(inference_model(model))
     signature = file_signature(wide, dynamic_batch)
-    check_limits(model, signature, format, dynamic_batch)
+    check_limits(wide, signature, format, dynamic_batch)
     if calibration is not None and len(calibration) != len(signature.inputs):
         expected = f"{len(signature.inputs)} arrays, one per input"
         raise ValueError(message("calibration", f"{len(calibration)} arrays", expected))

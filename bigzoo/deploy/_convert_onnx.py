@@ -13,25 +13,25 @@ import numpy as np
 
 from bigzoo._errors import shorten
 from bigzoo._optional import require
+from bigzoo.deploy._limits import MOST_BYTES
 from bigzoo.deploy._onnx_graph import fold_shapes, split_gemms
 from bigzoo.deploy._signature import Signature
 
 _OPSET = 17
 _EXTRA = "bigzoo[onnx]"
-_MOST_BYTES = 2**31 - 1
 
 
 def write_onnx(model: keras.Model, signature: Signature, path: Path) -> None:
     """A float32 .onnx file. For the TensorFlow backend."""
-    from bigzoo.deploy._convert_tensorflow import freeze, quiet, trace
+    from bigzoo.deploy._convert_tensorflow import alone, freeze, trace
 
     check_installed()
-    with quiet():
+    with alone():
         frozen = freeze(trace(model, signature))
         proto = _to_proto(frozen, signature)
     proto.graph.name = model.name
     fold_shapes(proto.graph)
-    if proto.ByteSize() > _MOST_BYTES:
+    if proto.ByteSize() > MOST_BYTES:
         size = f"{proto.ByteSize() / 2**30:.1f} GiB"
         raise ValueError(f"An .onnx file holds at most 2 GiB; got {size}. Export a SavedModel.")
     path.write_bytes(proto.SerializeToString())

@@ -17,7 +17,9 @@ def check_installed() -> None:
 
 def write_openvino(source: Path, folder: Path) -> None:
     """Convert the .onnx file `source`; weights stay in float32."""
-    openvino = require("openvino", "bigzoo[openvino]", "Export to OpenVINO")
+    from bigzoo.deploy._runtime_openvino import import_openvino
+
+    openvino = import_openvino("Export to OpenVINO")
     folder.mkdir()
     try:
         # `convert_model` does the same, and reports each use to the network.

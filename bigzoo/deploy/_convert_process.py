@@ -40,7 +40,8 @@ def run_elsewhere(jobs: Sequence[Job]) -> None:
         (home / _JOBS).write_text(json.dumps(entries), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "bigzoo.deploy._convert_process", folder],
-            env=_environment(),
+            env=_environment(folder),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
@@ -49,7 +50,7 @@ def run_elsewhere(jobs: Sequence[Job]) -> None:
         _raise_error(home, done)
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: str) -> dict[str, str]:
     """This process's own, with its search path for modules and TensorFlow as the backend."""
     paths = [path or str(Path.cwd()) for path in sys.path]
     return {
@@ -59,6 +60,10 @@ def _environment() -> dict[str, str]:
         # It only converts: a GPU is left to this process, which may hold all of its memory.
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        # A file in the current folder that is called keras.py isn't meant.
+        "PYTHONSAFEPATH": "1",
+        # What it leaves, should it be killed, goes with the folder.
+        **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder),
     }
 
 
@@ -129,10 +134,14 @@ def _raise_error(home: Path, done: subprocess.CompletedProcess[str]) -> None:
     if file.is_file():
         said = json.loads(file.read_text(encoding="utf-8"))
         raise _as_error(said["kind"], said["text"], said["errno"])
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        text = f"The process that converts on TensorFlow ended with status {done.returncode}"
-        raise ValueError(f"{text}: {lines[-1][:200]}.")
+    if not done.returncode:
+        return
+    text = "The process that converts on TensorFlow"
+    if done.returncode < 0:
+        fix = "It may need more memory than there is."
+        raise ValueError(f"{text} was ended by the system (signal {-done.returncode}). {fix}")
+    lines = done.stderr.strip().splitlines() or ["it said nothing"]
+    raise ValueError(f"{text} ended with status {done.returncode}: {lines[-1][:200]}.")
 
 
 def _as_error(kind: str, text: str, number: int | None) -> Exception:

@@ -9,6 +9,7 @@ import errno
 import logging
 import re
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,21 +26,25 @@ from bigzoo.deploy._signature import Signature, nest_inputs
 
 SERVE = "serving_default"
 _LOGGERS = ("tensorflow", "absl", "tf2onnx")
+# What is set for a conversion is set for the whole process: with two at once, the one that ends
+# last would leave behind what the other had set.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Converters tell of each step at the level of warnings; errors still come through."""
-    before = {name: logging.getLogger(name).level for name in _LOGGERS}
-    try:
-        for name in _LOGGERS:
-            logging.getLogger(name).setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+def alone() -> Iterator[None]:
+    """One conversion at a time, and without the warnings with which converters tell of each step;
+    errors still come through."""
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        before = {name: logging.getLogger(name).level for name in _LOGGERS}
+        try:
             warnings.simplefilter("ignore")
+            for name in _LOGGERS:
+                logging.getLogger(name).setLevel(logging.ERROR)
             yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        finally:
+            for name, level in before.items():
+                logging.getLogger(name).setLevel(level)
 
 
 def trace(model: keras.Model, signature: Signature) -> Any:
@@ -69,14 +74,17 @@ def _concrete(function: Callable[..., Any], signature: Signature) -> Any:
 def _inlined() -> Iterator[None]:
     """Functions inside the model become part of its graph: converters can't read calls.
 
-    Keras wraps grouped convolutions in a compiled function, which no file format knows.
+    Keras wraps grouped convolutions in a compiled function, which no file format knows. TensorFlow
+    has this setting for the whole process only: functions that other threads run just then give the
+    same answers, more slowly.
     """
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
+    with _ONE_AT_A_TIME:
+        before = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(before)
 
 
 def freeze(function: Any) -> Any:
@@ -116,7 +124,7 @@ def write_saved_model(model: keras.Model, signature: Signature, path: Path) -> N
     """A folder that TensorFlow opens, with the signature "serving_default"."""
     module = tf.Module()
     module.model = model  # its variables and tables must be reachable from what is saved
-    with quiet():
+    with alone():
         _save(module, path, trace(model, signature))
 
 
@@ -139,7 +147,7 @@ def write_litert(
     calibration: Sequence[np.ndarray] | None = None,
 ) -> None:
     """A .tflite file, by way of a SavedModel: the direct way gives NaN for attention."""
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, alone():
         function = _callable(freeze(trace(model, signature)), signature)
         _save(tf.Module(), Path(folder) / "model", function)
         converter = tf.lite.TFLiteConverter.from_saved_model(

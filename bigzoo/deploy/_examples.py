@@ -13,15 +13,22 @@ from bigzoo.deploy._tensor_specs import TensorSpec, graph_tensors, numpy_dtype, 
 # For sizes that the model leaves open.
 _SIDE = 96  # pixels; some networks halve an image five times, and need more than 75
 _LENGTH = 8  # tokens or steps
+# Less by that much where other sizes are asked for: smaller, as a table of places may be short.
+_LESS_SIDE, _LESS_LENGTH = 32, 3
 
 
-def example_inputs(model: keras.Model, batch_size: int, seed: int = 0) -> list[np.ndarray]:
+def example_inputs(
+    model: keras.Model, batch_size: int, seed: int = 0, *, other_sizes: bool = False
+) -> list[np.ndarray]:
     """One array per input, flat: pixels 0-255, ids that the embeddings have, normal numbers.
+
+    Every second row of ids ends in zeros, as padded rows of text do.
 
     Args:
         model: A functional or Sequential model.
         batch_size: Samples, at least 1.
         seed: Of the random numbers.
+        other_sizes: Take other values for the sizes that the model leaves open.
 
     Raises:
         ValueError: for inputs of text, which can't be made up.
@@ -31,7 +38,12 @@ def example_inputs(model: keras.Model, batch_size: int, seed: int = 0) -> list[n
     rng = np.random.default_rng(seed)
     noted = getattr(model, "image_size", None)
     return [
-        _example(spec, batch_size, _vocabulary(model, tensor), noted, rng)
+        _example(
+            spec,
+            (batch_size, *_sides(spec, noted, other_sizes)),
+            _vocabulary(model, tensor),
+            rng,
+        )
         for spec, tensor in zip(signature.inputs, tensors, strict=True)
     ]
 
@@ -41,34 +53,49 @@ def is_image(shape: tuple[int | None, ...]) -> bool:
     return len(shape) == 4 and shape[-1] in (1, 3, 4)
 
 
+def _sides(spec: TensorSpec, noted: Any, other: bool) -> list[int]:
+    """The shape of a row: the same for every input that leaves the same sizes open."""
+    planar = len(spec.shape) == 4  # images, of any number of channels
+    open_sides = [_LENGTH - _LESS_LENGTH * other] * (len(spec.shape) - 1)
+    if planar:
+        height, width = noted if noted is not None and is_image(spec.shape) else (_SIDE, _SIDE)
+        sides = [int(side) for side in (height, width)]
+        open_sides[:2] = [max(side - _LESS_SIDE, _LESS_SIDE) if other else side for side in sides]
+    return [
+        open_side if side is None else int(side)
+        for side, open_side in zip(spec.shape[1:], open_sides, strict=True)
+    ]
+
+
 def _example(
-    spec: TensorSpec, batch_size: int, ids: int | None, noted: Any, rng: np.random.Generator
+    spec: TensorSpec, shape: tuple[int, ...], ids: int | None, rng: np.random.Generator
 ) -> np.ndarray:
     if spec.dtype == "string":
         raise ValueError(f"The input {spec.name!r} takes text; expected a `sample` of yours.")
-    image = is_image(spec.shape)
-    open_sides = list(noted) if image and noted is not None else [_SIDE, _SIDE]
-    sides = [
-        (open_sides[index] if image and index < 2 else _LENGTH) if side is None else side
-        for index, side in enumerate(spec.shape[1:])
-    ]
-    shape = (batch_size, *map(int, sides))
     dtype = numpy_dtype(spec.dtype)
     if ids is not None:
-        return rng.integers(min(1, ids - 1), ids, shape).astype(dtype)  # 0 is mostly padding
-    if image:
+        return _ids(shape, ids, rng).astype(dtype)
+    if is_image(spec.shape):
         return rng.integers(0, 256, shape).astype(dtype)
     if dtype.kind in "iub":
-        return _mask(shape).astype(dtype)
+        return _mask(shape, rng).astype(dtype)
     return rng.normal(size=shape).astype(dtype)
 
 
-def _mask(shape: tuple[int, ...]) -> np.ndarray:
-    """Ones, and 0 at the last place of a row: what no embedding reads is mostly a mask."""
-    mask = np.ones(shape)
-    if len(shape) > 1 and shape[-1] > 1:
-        mask[..., -1] = 0
-    return mask
+def _ids(shape: tuple[int, ...], count: int, rng: np.random.Generator) -> np.ndarray:
+    ids = rng.integers(min(1, count - 1), count, shape)  # 0 is mostly padding
+    if len(shape) > 1 and shape[-1] > 3:
+        ids[1::2, ..., -(shape[-1] // 4) :] = 0
+    return ids
+
+
+def _mask(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Ones, and zeros from some place in a row: what no embedding reads is mostly a mask."""
+    if len(shape) < 2 or shape[-1] < 2:
+        return rng.integers(0, 2, shape)
+    size = shape[-1]
+    ends = rng.integers((size + 1) // 2, size, (*shape[:-1], 1))
+    return np.arange(size) < ends
 
 
 def _vocabulary(model: keras.Model, tensor: Any) -> int | None:

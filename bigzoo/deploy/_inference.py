@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -65,12 +66,12 @@ class _Rebuild:
     def model(self, model: keras.Model) -> keras.Model:
         if id(model) in self.done:
             return self.done[id(model)]
-        if isinstance(model, keras.Sequential):
-            made = self._sequential(model)
-        elif _is_plain(model):
-            made = self._functional(model)
-        else:
+        if type(model).call not in _own_calls():
             made = self._opaque(model)
+        elif isinstance(model, keras.Sequential):
+            made = self._sequential(model)
+        else:
+            made = self._functional(model)
         for name in ("class_names", "image_size"):
             if getattr(model, name, None) is not None:
                 setattr(made, name, getattr(model, name))
@@ -91,17 +92,17 @@ class _Rebuild:
         return keras.Model(inputs, made.output, name=model.name)
 
     def _sequential(self, model: keras.Sequential) -> keras.Model:
-        # One that was built by a call has that call's batch in its graph, and takes any other.
-        known = model.inputs[0]
-        shape = known.shape if _keeps_state(model) else (None, *known.shape[1:])
-        tensor = inputs = keras.Input(batch_shape=shape, dtype=known.dtype, name=known.name)
+        tensor = inputs = _sequential_input(model)
         for layer in model.layers:
             tensor = self._call(layer, tensor)
         return keras.Model(inputs, tensor, name=model.name)
 
     def _opaque(self, model: keras.Model) -> keras.Model:
         """A model with a `call` of its own, which stays as it is."""
-        inputs = keras.tree.map_structure(_new_input, model.input)
+        if isinstance(model, keras.Sequential):
+            inputs: Any = _sequential_input(model)
+        else:
+            inputs = keras.tree.map_structure(_new_input, model.input)
         return keras.Model(inputs, model(inputs, training=False), name=model.name)
 
     def _call(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -120,10 +121,19 @@ def _new_input(tensor: Any) -> Any:
     return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
 
 
-def _is_plain(model: keras.Model) -> bool:
-    """Whether calling the model runs its graph, and nothing that a subclass has written."""
+def _sequential_input(model: keras.Sequential) -> Any:
+    # One that was built by a call has that call's batch in its graph, and takes any other.
+    known = model.inputs[0]
+    shape = known.shape if _keeps_state(model) else (None, *known.shape[1:])
+    return keras.Input(batch_shape=shape, dtype=known.dtype, name=known.name)
+
+
+@functools.cache
+def _own_calls() -> tuple[Any, ...]:
+    """The `call` of a functional model and of a Sequential: they run the graph, as a subclass with
+    a `call` of its own may not."""
     tensor = keras.Input((1,))
-    return type(model).call is type(keras.Model(tensor, tensor)).call
+    return type(keras.Model(tensor, tensor)).call, keras.Sequential.call
 
 
 def _has_graph(model: keras.Model) -> bool:

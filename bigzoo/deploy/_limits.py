@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from bigzoo.deploy._tensor_specs import Signature
+from bigzoo.deploy._tensor_specs import Signature, numpy_dtype
 
 FORMATS = ("onnx", "litert", "saved_model", "openvino")
 RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
+MOST_BYTES = 2**31 - 1  # of a protobuf or a flatbuffer
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ def _fixed_batch(model: keras.Model, signature: Signature, dynamic: bool) -> str
         if tensor.shape and tensor.shape[0] is not None:
             return spec.name
     return None
+
+
+def _no_batch(model: keras.Model, signature: Signature, dynamic: bool) -> str | None:
+    return next((spec.name for spec in signature.outputs if not spec.shape), None)
+
+
+def _heavy(model: keras.Model, signature: Signature, dynamic: bool) -> str | None:
+    size = sum(math.prod(one.shape) * numpy_dtype(one.dtype).itemsize for one in model.weights)
+    return f"{size / 2**30:.1f} GiB" if size > MOST_BYTES else None
 
 
 def _loop(model: keras.Model, signature: Signature, dynamic: bool) -> str | None:
@@ -87,6 +98,20 @@ LIMITS = (
         "Build the model with keras.Input(shape), without the batch; dynamic_batch=False fixes the "
         "file's batch at 1.",
         _fixed_batch,
+    ),
+    Limit(
+        "an output without a batch",
+        FORMATS,
+        "a file answers row by row",
+        "Leave the mean or the sum over the batch out of the model.",
+        _no_batch,
+    ),
+    Limit(
+        "weights of over 2 GiB",
+        ("onnx", "litert", "openvino"),
+        "the file, or the .onnx file on the way to it, holds at most 2 GiB",
+        "Export it as a SavedModel.",
+        _heavy,
     ),
     Limit(
         "a recurrent layer (LSTM, GRU, SimpleRNN, ConvLSTM) with a dynamic batch",

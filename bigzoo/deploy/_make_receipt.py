@@ -27,14 +27,15 @@ class Subject:
         call: Takes inputs in the model's form and returns outputs; what is timed.
         model: The Keras model whose parameters and FLOPs it has, or None.
         path: Its file or folder; None weighs `model` as a `.keras` file.
-        zeros: Whether the zeros of `model` are those of the subject: not after quantisation.
+        exact: Whether it computes with the weights of `model` as they are; after quantisation zeros
+            and floating-point operations are others.
     """
 
     what: str
     call: Callable[[Any], Any]
     model: keras.Model | None
     path: Path | None = None
-    zeros: bool = True
+    exact: bool = True
 
 
 def make_receipt(
@@ -117,9 +118,9 @@ def _side(subject: Subject, x: Any, score: float | None, measure: bool) -> Side:
         plain, packed = _weigh.model_sizes(model)
     if model is not None:
         params, zeros = _weigh.parameters(model)
-        if measure:
+        if measure and subject.exact:
             operations = _weigh.flops(model, _open_shapes(model, x))
-    zeros = zeros if subject.zeros else None
+    zeros = zeros if subject.exact else None
     return Side(subject.what, plain, packed, params, zeros, operations, score)
 
 
@@ -128,5 +129,6 @@ def _open_shapes(model: keras.Model, x: Any) -> Any:
     shapes = [tensor.shape[1:] for tensor in getattr(model, "inputs", None) or []]
     if not any(None in shape for shape in shapes):
         return None
-    rows = [tuple(np.asarray(leaf).shape[1:]) for leaf in keras.tree.flatten(x)]
-    return rows[0] if len(rows) == 1 else rows
+    rows = keras.tree.map_structure(lambda leaf: tuple(np.asarray(leaf).shape[1:]), x)
+    leaves = keras.tree.flatten(x)
+    return tuple(np.asarray(leaves[0]).shape[1:]) if len(leaves) == 1 else rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 import uuid
 import zipfile
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _KEY = "bigzoo"
 # 20,000 long class names fit.
 _MOST_BYTES = 2**24
 _KINDS = ("softmax", "sigmoid", "multilabel", "softmax_logits", "sigmoid_logits")
+# 400 MB as float32 pixels: a file that asks for more would fill the memory of who opens it.
+_MOST_PIXELS = 2**25
 _MODES = ("float32", "float16", "dynamic", "int8")
 
 
@@ -65,7 +68,7 @@ class Notes:
             raise ValueError(message("notes", data, "a dict"))
         versions = data.get("versions")
         if not isinstance(versions, dict) or not all(
-            isinstance(key, str) and isinstance(value, str) for key, value in versions.items()
+            _is_text(key) and _is_text(value) for key, value in versions.items()
         ):
             raise ValueError(message("versions", versions, "names with versions"))
         signature = Signature.from_json(data.get("signature"))
@@ -82,9 +85,16 @@ class Notes:
 
 def _text(data: dict[str, Any], key: str) -> str:
     value = data.get(key)
-    if not isinstance(value, str):
-        raise ValueError(message(key, value, "a text"))
-    return value
+    if not _is_text(value):
+        raise ValueError(message(key, value, "a text without control characters"))
+    return str(value)
+
+
+def _is_text(value: Any) -> bool:
+    """A str that can be shown: no control codes for a terminal, no half of a character."""
+    return isinstance(value, str) and not any(
+        unicodedata.category(letter) in ("Cc", "Cs") for letter in value
+    )
 
 
 def _choice(data: dict[str, Any], key: str, choices: tuple[Any, ...]) -> Any:
@@ -97,8 +107,8 @@ def _choice(data: dict[str, Any], key: str, choices: tuple[Any, ...]) -> Any:
 def _class_names(names: Any, signature: Signature) -> tuple[str, ...] | None:
     if names is None:
         return None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(message("class_names", names, "a list of names"))
+    if not isinstance(names, list) or not all(_is_text(name) and name.strip() for name in names):
+        raise ValueError(message("class_names", names, "a list of names of printable letters"))
     units = signature.outputs[0].shape[-1]
     if len(signature.outputs) == 1 and units is not None and len(names) != max(units, 2):
         raise ValueError(message("class_names", names, f"{max(units, 2)} names"))
@@ -113,9 +123,11 @@ def _image_size(size: Any) -> tuple[int, int] | None:
     if (
         not isinstance(size, list)
         or len(size) != 2
-        or not all(type(side) is int and 0 < side < 2**16 for side in size)
+        or not all(type(side) is int and side > 0 for side in size)
+        or size[0] * size[1] > _MOST_PIXELS
     ):
-        raise ValueError(message("image_size", size, "a pair of integers (height, width)"))
+        expected = f"a pair (height, width), at most {_MOST_PIXELS:,} pixels"
+        raise ValueError(message("image_size", size, expected))
     return size[0], size[1]
 
 
@@ -266,9 +278,10 @@ def _read_saved_model(path: Path) -> bytes | None:
 
 
 def _read_openvino(path: Path) -> str | None:
-    # OpenVINO's files have neither; they are how XML is made to explode or to read other files.
+    # OpenVINO's files have neither; they are how XML is made to explode or to read other files. A
+    # NUL is in every file of another encoding, UTF-16, where the words would look different.
     content = _xml_of(path).read_bytes()
-    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
-        raise ValueError("it declares XML entities, as no OpenVINO model does")
+    if any(word in content for word in (b"<!DOCTYPE", b"<!ENTITY", b"\0")):
+        raise ValueError("it declares XML entities, or isn't UTF-8")
     info = ElementTree.fromstring(content).find(f"rt_info/{_KEY}")
     return None if info is None else info.get("value")

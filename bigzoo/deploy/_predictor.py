@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from bigzoo._errors import check_choice, check_number, message
 from bigzoo.deploy._class_names import check_model, resolve_class_names
-from bigzoo.deploy._compiled import CompiledCall
+from bigzoo.deploy._compiled import CompiledCall, answer
 from bigzoo.deploy._difference import Difference, difference
 from bigzoo.deploy._files import missing_file, to_path
 from bigzoo.deploy._load import load
@@ -87,8 +88,9 @@ def predictor(
     `model.predict` prepares a data pipeline each time, and `model(x)` runs layer by layer; what
     this returns is compiled once, for any batch size. It may be called from many threads, always in
     inference mode. On JAX, a batch is filled up to the next power of two, so that each size isn't
-    compiled anew. The compiled call uses the model's own weights and follows its further training;
-    a file, and so every other engine, holds those of the moment at which it was made.
+    compiled anew; but each length or image size is, where the model leaves it open. The compiled
+    call uses the model's own weights and follows its further training; a file, and so every other
+    engine, holds those of the moment at which it was made.
 
     Args:
         model_or_file: A `keras.Model`, the path of a .keras, .onnx or .tflite file, or of a folder
@@ -174,14 +176,21 @@ def _check(model: keras.Model, made: Predictor, tolerance: float | None, sample:
         rows = example_inputs(model, max(_BATCHES))
     else:
         rows = to_flat(made.signature, sample)
-    found = []
+    found, finite = [], True
     for size in _BATCHES:
         x = nest_inputs(made.signature, take_rows(rows, size))
-        found.append(difference(_answers(model, x), made(x), kind))
+        expected = answer(model, x)
+        found.append(difference(expected, made(x), kind))
+        finite = finite and _is_finite(expected)
     worst = replace(max(found, key=lambda one: one.relative), samples=sum(_BATCHES))
     if worst.agreement is not None:
         worst = replace(worst, agreement=min(one.agreement or 0.0 for one in found))
     most = _tolerance(model) if tolerance is None else tolerance
+    if not worst.relative <= most and not finite:
+        x = "made-up inputs" if sample is None else "`sample`"
+        fix = "Its training may have diverged"
+        fix += ", or it wants inputs of another kind: give `sample`." if sample is None else "."
+        raise ValueError(f"The model gives NaN or infinite values for {x}. {fix}")
     if not worst.relative <= most:
         got = f"differs from the model by {worst.relative:.2g} of its largest output"
         fix = 'Use engine="keras", or allow more with `tolerance`.'
@@ -189,11 +198,9 @@ def _check(model: keras.Model, made: Predictor, tolerance: float | None, sample:
     return worst
 
 
-def _answers(model: keras.Model, x: Any) -> Any:
-    if keras.backend.backend() == "jax":  # layer by layer, it would compile each operation
-        return model.predict_on_batch(x)
-    found = model(x, training=False)
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, found)
+def _is_finite(outputs: Any) -> bool:
+    leaves = keras.tree.flatten(outputs)
+    return all(bool(np.isfinite(np.asarray(leaf, np.float64)).all()) for leaf in leaves)
 
 
 def _kind(model: keras.Model) -> str | None:

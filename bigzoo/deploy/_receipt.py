@@ -195,8 +195,9 @@ def speed_text(one: Latency) -> str:
     spread = f"({digits_text(one.low, 2)} to {digits_text(one.high, 2)})"
     if one.verdict == "alike":
         return f"about as fast {spread}"
-    word = "slower: " if one.verdict == "slower" else ""
-    return f"{word}{digits_text(one.speedup, 2)} × as fast {spread}"
+    if one.verdict == "slower":
+        return f"slower: {digits_text(one.speedup, 2)} × {spread}"
+    return f"{digits_text(one.speedup, 2)} × as fast {spread}"
 
 
 def _row(name: str, one: float | None, two: float | None, text: Any) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Runtime:
         self.engine = engine
         self.path = path
         self.notes = notes
+        _check_tensors(session, repr(str(path)))
         self.signature = _any_batch(notes.signature if notes else _signature(session))
         self._session = session
         what = repr(str(path))
@@ -73,7 +74,7 @@ class Runtime:
     def __call__(self, x: Any) -> Any:
         """Outputs, as numpy arrays in the model's own form, for inputs as the model takes them."""
         plain = self._plain
-        arrays = [x] if plain is not None and plain.fits(x) else to_flat(self.signature, x)
+        arrays = [x] if plain is not None and plain.fits(x) else self._flat(x)
         if self._take is not None:
             arrays = [arrays[i] for i in self._take]
         outputs = self._run(arrays) if self._pieces is None else self._in_pieces(arrays)
@@ -84,6 +85,14 @@ class Runtime:
             for array, dtype in zip(outputs, self._dtypes, strict=True)
         ]
         return outputs[0] if self._one_output else from_flat(self.signature, outputs)
+
+    def _flat(self, x: Any) -> list[np.ndarray]:
+        arrays = to_flat(self.signature, x)
+        for spec, array in zip(self.signature.inputs, arrays, strict=True):
+            if 0 in array.shape:  # some runtimes crash, with the whole process
+                got = f"The input {spec.name!r} has the shape {array.shape}"
+                raise ValueError(f"{got}; expected no size of 0.")
+        return arrays
 
     def _run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         try:
@@ -108,6 +117,10 @@ class Runtime:
             if missing:
                 piece = [np.concatenate([part, part[:1].repeat(missing, 0)]) for part in piece]
             parts.append(self._run(piece))
+            if any(not array.ndim or len(array) != size for array in parts[-1]):
+                shapes = [array.shape for array in parts[-1]]
+                got = f"gives outputs of the shapes {shapes} for a batch of {size}"
+                raise ValueError(f"{str(self.path)!r} {got}; expected a row for each sample.")
         return [np.concatenate(column)[:rows] for column in zip(*parts, strict=True)]
 
 
@@ -225,12 +238,12 @@ def open_file(path: Any, engine: str | None = None) -> Runtime:
     opener = importlib.import_module(f"bigzoo.deploy._runtime_{engine}")
     try:
         session = opener.open_session(file)
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, PermissionError):
         raise
     # Runtimes have errors of their own, which the caller can't know without importing them.
     except Exception as error:
-        said = shorten(error, 200)
-        raise ValueError(f"{str(file)!r} is damaged, or this runtime lacks it: {said}.") from error
+        got = f"{str(file)!r} is damaged, or has an operation that its runtime lacks"
+        raise ValueError(f"{got}: {shorten(error, 200)}.") from error
     return Runtime(engine, file, notes, session)
 
 
@@ -259,6 +272,20 @@ def format_of(path: Path) -> tuple[str, Path]:
     if not path.stat().st_size:
         raise ValueError(f"{str(path)!r} is empty; expected a model. Export it again.")
     return format, path
+
+
+def _check_tensors(session: Session, what: str) -> None:
+    """An error for what files of others may have, and no caller could give or use."""
+    for spec in (*session.inputs, *session.outputs):
+        try:
+            numpy_dtype(spec.dtype)
+        except (TypeError, ValueError):  # numpy reads some texts as the name of a format
+            got = f"{what} takes or gives {spec.name!r} of the type {spec.dtype!r}"
+            raise ValueError(f"{got}; expected arrays of numbers.") from None
+    for spec in session.inputs:
+        if not spec.shape or spec.shape[0] == 0:
+            got = f"{what} has the input {spec.name!r} of the shape {spec.shape}"
+            raise ValueError(f"{got}; expected a batch in front.")
 
 
 def _signature(session: Session) -> Signature:
@@ -298,7 +325,7 @@ def _order(
 
 
 def _fixed_batch(specs: Sequence[TensorSpec], what: str) -> int | None:
-    sizes = {spec.shape[0] for spec in specs if spec.shape}
+    sizes = {spec.shape[0] for spec in specs}
     if None in sizes or not sizes:
         return None
     if len(sizes) > 1:

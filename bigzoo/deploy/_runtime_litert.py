@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from bigzoo.deploy._signature import TensorSpec
 _MAGIC = b"TFL3"
 _MOST_WORKERS = 4
 _NOT_YET = object()
+# The name of an operation that only TensorFlow's own interpreter has.
+_TENSORFLOWS = re.compile(rb"Flex[A-Z][A-Za-z0-9]{2,}\0")
 
 
 class LiteSession:
@@ -34,8 +37,11 @@ class LiteSession:
             return _Worker(interpreter, self._feeds, self._fetches)
 
         self._pool = Pool(worker, max(2, min(_MOST_WORKERS, os.cpu_count() or 1)))
-        with self._pool.worker(None) as one:  # parts that can't run show here
-            one.prepare()
+        # Parts that can't run show here. An open size is 1 until an input comes, which a layer
+        # with a window may not be able to take.
+        if all(None not in spec.shape[1:] for spec in self.inputs):
+            with self._pool.worker(None) as one:
+                one.prepare()
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         shapes = tuple([array.shape for array in arrays])
@@ -97,14 +103,12 @@ def open_session(path: Path) -> LiteSession:
     content = path.read_bytes()
     if content[4:8] != _MAGIC:
         raise ValueError("it is no .tflite file (its first bytes aren't those of one)")
-    own = _own_interpreter()
-    if own is not None:
-        try:
-            return LiteSession(lambda: _interpreter(own, content))
-        except (RuntimeError, ValueError) as error:
-            if "Select TensorFlow op" not in str(error) and "Flex" not in str(error):
-                raise  # TensorFlow's own interpreter has those operations
-    return LiteSession(lambda: _interpreter(_tensorflow_interpreter(), content))
+    kind = _own_interpreter()
+    if kind is None:
+        kind = _tensorflow_interpreter("bigzoo[litert]")
+    elif _TENSORFLOWS.search(content):
+        kind = _tensorflow_interpreter("tensorflow")
+    return LiteSession(lambda: _interpreter(kind, content))
 
 
 def _own_interpreter() -> Any:
@@ -114,9 +118,8 @@ def _own_interpreter() -> Any:
         return None
 
 
-def _tensorflow_interpreter() -> Any:
-    purpose = "Running a .tflite file"
-    return require("tensorflow", "bigzoo[litert]", purpose).lite.Interpreter
+def _tensorflow_interpreter(package: str) -> Any:
+    return require("tensorflow", package, "Running a .tflite file").lite.Interpreter
 
 
 def _interpreter(kind: Any, content: bytes) -> Any:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from bigzoo.deploy._signature import TensorSpec
 
 _DTYPES = {"f32": "float32", "f64": "float64", "f16": "float16", "boolean": "bool"}
 _MOST_WORKERS = 4
+_TELEMETRY = "openvino_telemetry"
+_importing = threading.Lock()
 
 
 class OpenVinoSession:
@@ -40,10 +45,39 @@ def open_session(path: Path) -> OpenVinoSession:
     OpenVINO's default is bfloat16 on processors that have it, off by 0.005 to 0.015 on a small
     network. Integer operations of a quantised model stay what they are.
     """
-    openvino = require("openvino", "bigzoo[openvino]", "Running a model in OpenVINO")
+    openvino = import_openvino("Running a model in OpenVINO")
     core = openvino.Core()
     model = core.read_model(str(path))
     return OpenVinoSession(core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}))
+
+
+def import_openvino(purpose: str) -> Any:
+    """The package `openvino`, without a word to the network.
+
+    Its import sends a report to its makers, unless its package of telemetry isn't installed: then
+    it takes a stand-in of its own that does nothing. It is made to believe that.
+    """
+    with _importing:
+        if "openvino" in sys.modules:  # the caller's own import
+            return require("openvino", "bigzoo[openvino]", purpose)
+        with _hidden(_TELEMETRY):
+            return require("openvino", "bigzoo[openvino]", purpose)
+
+
+@contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Meanwhile, the import of that module fails as if it weren't installed."""
+    modules: dict[str, Any] = sys.modules
+    known = name in modules
+    before = modules.get(name)
+    modules[name] = None
+    try:
+        yield
+    finally:
+        if known:
+            modules[name] = before
+        else:
+            modules.pop(name, None)
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -114,7 +114,7 @@ def _application(server: _Server) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         yield
-        server.pool.shutdown(wait=False, cancel_futures=True)
+        server.close()
 
     async def refused(_: Any, error: Any) -> Any:
         return _json(error.status, {"error": error.reason}, error.headers)
@@ -153,8 +153,17 @@ class _Server:
         self.limits = limits
         self.crop = crop
         self.gate = Gate(limits)
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="bigzoo-serve")
+        self.threads = threads
+        self.pool = self._new_pool()
         self.about = json.dumps(_about(served, limits)).encode()
+
+    def close(self) -> None:
+        """What waits is given up. The application may be started again."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool = self._new_pool()
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="bigzoo-serve")
 
     async def page(self, request: Any) -> Any:
         page = read_page()

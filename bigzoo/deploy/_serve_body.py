@@ -12,6 +12,9 @@ from bigzoo.deploy._serve_limits import Limits, Refused
 
 PACKAGE = "bigzoo[serve]"
 _MOST_PARTS = 16
+# Of a part: its name and the file's. Earlier versions of the parser take any, and are slow at it.
+_HEADER_BYTES = 4096
+_BOUNDARY_BYTES = 1000
 # What is read of a body that is too large and thrown away: a client that is still sending when the
 # connection closes doesn't see why it was refused.
 _DRAINED_BYTES = 64 * 2**20
@@ -98,10 +101,16 @@ class _Parts:
         self.parts[-1].content.append(data[start:end])
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._check(len(self._name) + end - start)
         self._name += data[start:end]
 
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._check(len(self._value) + end - start)
         self._value += data[start:end]
+
+    def _check(self, size: int) -> None:
+        if size > _HEADER_BYTES:
+            raise Refused(400, f"a header in the form is too long; {_IN_A_FORM}")
 
     def on_header_end(self) -> None:
         if self._name.lower() == b"content-disposition":
@@ -119,7 +128,9 @@ class _Parts:
 def file_in_form(content_type: str, body: bytes) -> bytes:
     """The one file in a form (multipart/form-data). The name that it came with is not looked at."""
     forms = require("python_multipart", PACKAGE, "bigzoo.deploy.app")
-    boundary = forms.multipart.parse_options_header(content_type)[1].get(b"boundary")
+    boundary = None
+    if len(content_type) <= _BOUNDARY_BYTES:
+        boundary = forms.multipart.parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Refused(400, "the form has no boundary in its Content-Type")
     found = _Parts()

@@ -95,7 +95,8 @@ async def _answer(refused: Refused, send: Any) -> None:
 def _check(scope: Any, hosts: tuple[str, ...] | None) -> None:
     host = _only(scope, b"host")
     if not host or not _is_allowed(_name(host), hosts):
-        raise Refused(400, "the Host header doesn't name this server")
+        fix = "call it by the address that it was started with"
+        raise Refused(400, f"the Host header doesn't name this server; {fix}")
     if scope["method"] in ("GET", "HEAD"):
         return
     origin = _only(scope, b"origin")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bigzoo.deploy._serve_limits import Limits, Refused
-from bigzoo.deploy._signature import Signature, TensorSpec
+from bigzoo.deploy._signature import Signature, TensorSpec, numpy_dtype
 
 _USAGE = 'send {"inputs": [...]}, one row per sample'
 
@@ -118,8 +118,7 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], limits: Limits) -> No
 
 
 def _cast(spec: TensorSpec, array: np.ndarray) -> np.ndarray:
-    # numpy doesn't know bfloat16; what calls the model casts to it.
-    wanted = np.dtype("float32" if spec.dtype == "bfloat16" else spec.dtype)
+    wanted = numpy_dtype(spec.dtype)
     if wanted.kind in "iu":
         if array.dtype.kind == "f" and not (array == np.floor(array)).all():
             raise Refused(422, f"{spec.name!r} has fractions; the model takes whole numbers")

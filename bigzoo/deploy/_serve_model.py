@@ -18,7 +18,7 @@ from bigzoo.deploy._classifier import Classifier, open_classifier
 from bigzoo.deploy._files import to_path
 from bigzoo.deploy._load import load
 from bigzoo.deploy._runtime import open_file
-from bigzoo.deploy._signature import Signature, signature_of
+from bigzoo.deploy._signature import Signature, nest_inputs, numpy_dtype, signature_of
 
 _KERAS = (".keras", ".h5", ".hdf5")
 # Size of an axis that the model leaves open, in the trial before the first request.
@@ -101,28 +101,16 @@ def _try(call: Callable[[Any], Any], signature: Signature, classifier: Classifie
         return
     sizes = [spec.shape[1:] for spec in signature.inputs]
     zeros = [
-        np.zeros((1, *(size or _TRIED for size in shape)), _numpy(spec.dtype))
+        np.zeros((1, *(size or _TRIED for size in shape)), numpy_dtype(spec.dtype))
         for shape, spec in zip(sizes, signature.inputs, strict=True)
     ]
-
-    def fill(form: Any) -> Any:
-        if isinstance(form, int):
-            return zeros[form]
-        if isinstance(form, dict):
-            return {name: fill(part) for name, part in form.items()}
-        return [fill(part) for part in form]
-
     try:
-        call(fill(signature.input_form))
+        call(nest_inputs(signature, zeros))
     # Whatever the backend or the runtime raises.
     except Exception as error:
         if any(None in shape for shape in sizes):
             return  # the size that was guessed may not be one that the model takes
         raise ValueError(f"`model` can't be called on zeros: {shorten(error)}.") from error
-
-
-def _numpy(dtype: str) -> str:
-    return "float32" if dtype == "bfloat16" else dtype
 
 
 def _explainer(
@@ -144,7 +132,7 @@ def _explainer(
             return find(pixels.astype(np.float32), class_index)[0]
 
     try:
-        find = explainer(classifier.model)
+        find = explainer(classifier.model, predict=classifier.call)
         explain(np.zeros((*classifier.size, classifier.channels), np.uint8), None)
     # A graph that can't be cut, a layer without a gradient: what is raised depends on the backend.
     except Exception as error:

@@ -126,12 +126,14 @@ def _is_ours(folder: Path, format: str) -> bool:
 def written(target: Target) -> Iterator[Path]:
     """A path beside the target to write to; it becomes the target when the block ends well.
 
-    On any error it is gone, and what was there before is as it was.
+    On any error it is gone, and what was there before is as it was. A folder that is replaced steps
+    aside for a moment: a process that is killed right then leaves it under a hidden name.
     """
     tag = uuid.uuid4().hex[:8]
     partial = target.final.with_name(f".{target.final.stem}-{tag}.partial{target.final.suffix}")
     try:
         yield partial
+        _check_replaceable(target)  # once more: since the first time, minutes may have gone by
         _put(partial, target)
     except OSError as error:
         if error.errno is None:
@@ -149,11 +151,12 @@ def _put(partial: Path, target: Target) -> None:
         return
     # A folder with files in it can't be replaced in one step: the old one steps aside.
     old = partial.with_name(f"{partial.name}.old")
-    target.final.rename(old)
     try:
+        target.final.rename(old)
         partial.rename(target.final)
     except BaseException:
-        old.rename(target.final)
+        if old.exists() and not target.final.exists():
+            old.rename(target.final)
         raise
     _remove(old)
 

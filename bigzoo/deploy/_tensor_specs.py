@@ -96,6 +96,7 @@ def _spec(entry: Any, key: str) -> TensorSpec:
     name, shape, dtype = entry.get("name"), entry.get("shape"), entry.get("dtype")
     good = (
         isinstance(name, str)
+        and re.fullmatch(r"\w{1,1000}", name, re.ASCII)
         and isinstance(shape, list)
         and 1 <= len(shape) <= _MOST_RANK
         and all(side is None or (type(side) is int and 0 <= side < 2**31) for side in shape)
@@ -190,14 +191,22 @@ def _file_name(name: str, taken: set[str]) -> str:
 
 def _form(structure: Any, flat: list[Any], side: str) -> Any:
     """The nest of indices into `flat`, from the same nest of tensors."""
-    if isinstance(structure, Mapping):
-        return {str(key): _form(part, flat, side) for key, part in structure.items()}
-    if isinstance(structure, (list, tuple)):
-        return [_form(part, flat, side) for part in structure]
-    for index, tensor in enumerate(flat):
-        if tensor is structure:
-            return index
-    raise ValueError(f"`model` has an {side} of unknown form; expected arrays in lists and dicts.")
+    left = list(range(len(flat)))  # a tensor that is given twice has two indices
+
+    def place(part: Any) -> Any:
+        if isinstance(part, Mapping):
+            return {str(key): place(value) for key, value in part.items()}
+        if isinstance(part, (list, tuple)):
+            return [place(value) for value in part]
+        for index in left:
+            if flat[index] is part:
+                left.remove(index)
+                return index
+        raise ValueError(
+            f"`model` has an {side} of unknown form; expected arrays in lists and dicts."
+        )
+
+    return place(structure)
 
 
 def numpy_dtype(name: str) -> np.dtype:

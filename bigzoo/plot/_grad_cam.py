@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -109,12 +110,18 @@ def compute(
     return explainer(model, layer)(picture, class_index)
 
 
-def explainer(model: keras.Model, layer: Any = None) -> Explainer:
+def explainer(
+    model: keras.Model, layer: Any = None, predict: Callable[[np.ndarray], Any] | None = None
+) -> Explainer:
     """`compute` for many pictures.
 
     Each time that Keras cuts a model in two, it notes something on the layers behind the cut: a
-    program that goes on for long does it once.
+    program that goes on for long does it once. `predict` gives the model's outputs; where several
+    threads use the model, it can't be `model.predict`, which on JAX takes the weights away
+    meanwhile.
     """
+    if predict is None:
+        predict = functools.partial(model.predict, verbose=0)
     tensor = _feature_map(model, layer)
     body = part(model, tensor)
     if body is None:
@@ -132,7 +139,7 @@ def explainer(model: keras.Model, layer: Any = None) -> Explainer:
     def explain(
         picture: np.ndarray, class_index: int | None
     ) -> tuple[np.ndarray, int, float | None]:
-        output = np.asarray(model.predict(picture[np.newaxis], verbose=0), dtype=np.float64)
+        output = np.asarray(predict(picture[np.newaxis]), dtype=np.float64)
         is_sigmoid = has_probability and output.shape[1] == 1
         chosen, unit, sign = _class(class_index, output[0], is_sigmoid)
         pixels = keras.ops.convert_to_tensor(picture[np.newaxis])

@@ -48,6 +48,7 @@ def test_files_and_latencies(tmp_path):
     ("before", "after", "data", "error", "text"),
     [
         (3, 3, X, TypeError, "`before` is 3; expected a keras.Model or the path"),
+        (None, 3, X, TypeError, "`after` is 3; expected a keras.Model or the path"),
         (None, 3, X[:0], ValueError, "no rows"),
         (None, "lost.onnx", X, FileNotFoundError, "lost.onnx"),
     ],
@@ -55,3 +56,35 @@ def test_files_and_latencies(tmp_path):
 def test_bad_input(before, after, data, error, text):
     with pytest.raises(error, match=text):
         bz.compress.compare(linear(RIGHT) if before is None else before, after, data)
+
+
+def test_numbers_name_no_class():
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(1)(x))
+    found = bz.compress.compare(model, model, (X, X[:, :1]), latency=False)
+    assert found.difference.agreement is None
+    assert found.score_name == "mse"
+
+
+def test_rows_go_through_in_batches(monkeypatch):
+    from bigzoo.compress import _compare
+
+    sizes = []
+    real = _compare.predictor
+
+    def watched(model):
+        made = real(model)
+
+        class Watched:
+            engine = made.engine
+
+            def __call__(self, x):
+                sizes.append(len(x))
+                return made(x)
+
+        return Watched()
+
+    monkeypatch.setattr(_compare, "predictor", watched)
+    many = np.tile(X, (5, 1))
+    bz.compress.compare(linear(RIGHT), linear(RIGHT), many, latency=False)
+    assert max(sizes) <= 64 and sum(sizes) == 2 * len(many)

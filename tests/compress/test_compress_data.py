@@ -187,3 +187,29 @@ def test_labels_of_the_wrong_shape_are_said():
         _score.score_outputs(THREE, np.zeros((4, 2), int), head(3, "softmax"))
     with pytest.raises(ValueError, match="expected targets in the form of the outputs"):
         _score.score_outputs(THREE, np.zeros((4, 2)), head(3))
+
+
+def test_numbers_between_0_and_1_are_no_classes():
+    """A sigmoid may end an autoencoder: then the loss is the score, and no class agrees."""
+    model = head(2, "sigmoid")
+    model.compile(loss="mse")
+    pixels = np.array([[0.5, 0.25], [1.0, 0.0]])
+    assert _score.score_outputs(pixels, pixels, model) == ("loss", 0.0)
+    assert _score.classes_of(model, pixels) is None
+    assert _score.classes_of(model, np.round(pixels)) == "multilabel"
+
+
+@pytest.mark.parametrize(
+    ("units", "loss", "kind"),
+    [
+        (1, "mse", None),
+        (3, "mse", None),
+        (3, "sparse_categorical_crossentropy", "softmax_logits"),
+        (3, "binary_crossentropy", "multilabel_logits"),
+        (1, "binary_crossentropy", "sigmoid_logits"),
+    ],
+)
+def test_linear_units_are_what_the_loss_makes_them(units, loss, kind):
+    model = head(units)
+    model.compile(loss=loss)
+    assert _score.classes_of(model) == kind

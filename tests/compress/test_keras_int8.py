@@ -125,10 +125,10 @@ def test_a_convolution_keeps_its_size_and_the_receipt_says_so():
 
 @pytest.mark.tensorflow
 def test_a_slower_model_is_called_slower(monkeypatch, vectors):
-    from bigzoo.compress import _quantize
+    from bigzoo.compress import _judge
     from bigzoo.deploy._latency import Latency
 
     times = (Latency(1, 1.0, 4.0, 0.25, 0.2, 0.3),)
-    monkeypatch.setattr(_quantize, "measure_latencies", lambda *given: times)
+    monkeypatch.setattr(_judge, "measure_latencies", lambda *given: times)
     small = bz.compress.quantize(dense_model(), vectors, "keras", min_agreement=0.5)
     assert "It got slower at batch 1." in str(small.receipt)

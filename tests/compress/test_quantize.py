@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import bigzoo as bz
-from bigzoo.compress import _quantize
+from bigzoo.compress import _judge
 from bigzoo.compress._calibration import check_scale, samples_of
 from bigzoo.compress._candidates import candidates
-from bigzoo.compress._quantize import explained
+from bigzoo.compress._judge import explained
 from bigzoo.deploy._convert import convert
 from bigzoo.deploy._export import export
 from bigzoo.deploy._latency import Latency
@@ -78,7 +78,7 @@ def patch_latency(monkeypatch, speeds):
         pairs = zip(batch_sizes, speeds, strict=True)
         return tuple(Latency(n, 1.0, 1 / speed, speed, speed, speed) for n, speed in pairs)
 
-    monkeypatch.setattr(_quantize, "measure_latencies", fake)
+    monkeypatch.setattr(_judge, "measure_latencies", fake)
 
 
 # === What is tried ===
@@ -135,6 +135,8 @@ def test_the_smallest_good_one_is_kept_and_all_are_told(monkeypatch, vectors, tm
     assert receipt.before.score == 1.0
     assert receipt.after.score == pytest.approx(receipt.difference.agreement)
     assert receipt.after.file_bytes == small.path.stat().st_size < 0.5 * receipt.before.file_bytes
+    # What the float model multiplies, the file with 8-bit weights does not.
+    assert receipt.before.flops and receipt.after.flops is None
     assert "60 rows that were not used" in str(receipt)
     # The file on its own says the same.
     saved = small.save(tmp_path / "digits.tflite")
@@ -177,12 +179,12 @@ def test_nothing_good_is_an_error_with_all_that_was_tried(monkeypatch):
 
 @pytest.mark.tensorflow
 def test_too_little_agreement_is_said(vectors, monkeypatch):
-    real = _quantize.difference
+    real = _judge.difference
 
     def worse(expected, got, kind=None):
         return real(expected, np.roll(got, 1, axis=1), kind)
 
-    monkeypatch.setattr(_quantize, "difference", worse)
+    monkeypatch.setattr(_judge, "difference", worse)
     with pytest.raises(ValueError, match=r"below 0\.98"):
         bz.compress.quantize(mlp(), vectors, mode="dynamic", latency=False)
 

@@ -7,7 +7,8 @@ import pytest
 import bigzoo as bz
 from bigzoo.compress import slim
 from bigzoo.compress._rebuild import copy_with_weights
-from bigzoo.compress._tune import compile_like
+from bigzoo.compress._slim import cut
+from bigzoo.compress._tune import compile_like, fresh_optimizer
 from bigzoo.train._state import value_of
 
 L = keras.layers
@@ -15,7 +16,9 @@ rng = np.random.default_rng(0)
 X = rng.normal(size=(60, 6)).astype("float32")
 Y = (X[:, 0] + X[:, 1] > 0).astype("int64") + (X[:, 2] > 0.5)
 HELD_OUT = (X[:20] + 1, Y[:20])
-QUIET = {"verbose": 0, "measure": False}
+QUIET = {"verbose": 0, "latency": False}
+# JAX compiles each operation by itself then, and so takes longer.
+EAGER = keras.backend.backend() != "jax"
 
 
 def make_model(**settings):
@@ -32,7 +35,7 @@ def make_model(**settings):
         ],
         name="small_net",
     )
-    model.compile(loss="sparse_categorical_crossentropy", run_eagerly=True, **settings)
+    model.compile(loss="sparse_categorical_crossentropy", run_eagerly=EAGER, **settings)
     return model
 
 
@@ -129,11 +132,82 @@ def test_targets_beside_the_data_and_several_outputs():
     outputs = {"kind": L.Dense(3, "softmax", name="kind")(x), "size": L.Dense(1, name="size")(x)}
     model = keras.Model({"a": a, "b": b}, outputs)
     losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}
-    model.compile("sgd", losses, run_eagerly=True)
+    model.compile("sgd", losses, run_eagerly=EAGER)
     y = {"kind": Y, "size": X[:, :1]}
     small = slim(model, {"a": X, "b": X[:, :2]}, epochs=1, y=y, **QUIET)
     assert small.receipt.score_name == "loss"
     assert small.count_params() < model.count_params()
+
+
+def own_metric(y, outputs):
+    return keras.ops.mean(outputs, axis=-1)
+
+
+def test_a_metric_that_keras_cannot_copy_is_named():
+    model = make_model(metrics=["accuracy", own_metric])
+    small = slim(model, X, epochs=0, **QUIET)
+    assert any("left out: 'own_metric'" in note for note in small.receipt.notes)
+    assert set(small.evaluate(X, Y, verbose=0, return_dict=True)) == {"loss", "accuracy"}
+
+
+def test_frozen_layers_are_trained_too_and_frozen_again():
+    model = make_model()
+    model.get_layer("a").trainable = False
+    small = slim(model, (X, Y), epochs=1, **QUIET)
+    assert "Trained although frozen: 'a'; they are frozen again." in small.receipt.notes
+    layer, given = small.get_layer("a"), value_of(model.get_layer("a").kernel)
+    trained = np.array(value_of(layer.kernel))
+    assert not np.isin(trained, given).any()
+    assert not layer.trainable and small.get_layer("b").trainable
+    small.fit(X, Y, verbose=0)
+    np.testing.assert_array_equal(value_of(layer.kernel), trained)
+    assert np.isin(value_of(cut(model, 0.5)[0].get_layer("a").kernel), given).all()
+
+
+def test_numbers_name_no_class():
+    model = keras.Sequential([keras.Input((6,)), L.Dense(8), L.Dense(1)])
+    model.compile("sgd", "mse")
+    receipt = slim(model, (X, X[:, :1]), epochs=0, **QUIET).receipt
+    assert receipt.difference.agreement is None and receipt.score_name == "loss"
+
+
+def _adamw():
+    return keras.optimizers.AdamW(bz.train.warmup_cosine(0.1), weight_decay=0.5)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        _adamw,
+        # Outside of a compiled step, Keras' loss scaling fails on JAX.
+        pytest.param(
+            lambda: keras.optimizers.LossScaleOptimizer(_adamw()), marks=pytest.mark.tensorflow
+        ),
+    ],
+)
+def test_weight_decay_leaves_biases_alone(optimizer):
+    model = make_model(optimizer=optimizer())
+    made = fresh_optimizer(model)
+    weights = [keras.Variable(np.ones(2), name=name) for name in ("kernel", "bias")]
+    made.build(weights)
+    made.apply([keras.ops.zeros(2), keras.ops.zeros(2)], weights)
+    kernel, bias = (value_of(weight)[0] for weight in weights)
+    assert kernel < 1 and bias == 1
+
+
+class OwnCall(keras.Model):
+    def call(self, x):
+        return 2 * super().call(x)
+
+
+class OwnStep(keras.Model):
+    def train_step(self, *given):
+        return super().train_step(*given)
+
+
+def graph(kind):
+    x = keras.Input((6,))
+    return kind(x, L.Dense(3, "softmax")(L.Dense(8)(x)))
 
 
 class Subclassed(keras.Model):
@@ -169,7 +243,7 @@ BAD = [
     (make_model, (X, Y), {"batch_size": 0}, ValueError, "`batch_size` is 0"),
     (make_model, (X, Y), {"learning_rate": 0}, ValueError, "`learning_rate` is 0"),
     (make_model, (X, Y), {"seed": -1}, ValueError, "`seed` is -1"),
-    (make_model, (X, Y), {"measure": 1}, TypeError, "`measure` is 1"),
+    (make_model, (X, Y), {"latency": 1}, TypeError, "`latency` is 1"),
     (make_model, (X[:0], Y[:0]), {}, ValueError, "`data` has no rows"),
     (make_model, (X, Y[:9]), {}, ValueError, "`data` has arrays of 9 and 60 rows"),
     (make_model, (X[:, :4], Y), {}, ValueError, "`data` doesn't fit the model 'small_net'"),
@@ -195,6 +269,9 @@ BAD = [
         ValueError,
         "'memory': 'memory' is recurrent; .* Expected layers such as Conv2D",
     ),
+    (lambda: graph(OwnCall), (X, Y), {}, ValueError, "OwnCall, which has a `call` of its own"),
+    (lambda: graph(OwnStep), (X, Y), {}, ValueError, "has a `train_step` of its own.*epochs=0"),
+    (make_model, (X, Y), {"validation_data": X}, ValueError, "`validation_data` has no targets"),
     (diverged, (X, Y), {}, ValueError, "weights that are NaN or infinite"),
 ]
 

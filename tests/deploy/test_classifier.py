@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -65,6 +66,23 @@ def test_a_model(compiled):
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected(), atol=1e-5)
     assert classifier.probabilities(pictures()[:0]).shape == (0, 3)
+
+
+@pytest.mark.tensorflow
+def test_many_models_make_tensorflow_complain_of_nothing():
+    """`predict_on_batch` would trace a graph for each, and TensorFlow warn from the fifth on."""
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(handler)
+    try:
+        for rows in (1, 2, 3, 1, 2, 3):
+            images = np.zeros((rows, 8, 8, 3))
+            assert open_classifier(colours(), NAMES).probabilities(images).shape == (rows, 3)
+    finally:
+        logger.removeHandler(handler)
+    assert said == []
 
 
 @pytest.mark.parametrize("format", FILES)

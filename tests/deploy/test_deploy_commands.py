@@ -11,6 +11,7 @@ from PIL import Image
 
 import bigzoo as bz
 from bigzoo.__main__ import main
+from bigzoo.deploy._command_export import _check_source
 
 NAMES = ("dark", "red")
 
@@ -95,6 +96,9 @@ def test_predict_with_a_size_and_cropped(folder, capsys):
         ),
         (["export", "a.png", "x.onnx"], "'a.png' is no Keras model; expected a .keras file"),
         (["export", "resnet5000", "x.onnx"], "resnet50"),
+        (["export", "no.keras", "x.onnx"], "There is no file 'no.keras'. Near it: 'reds.keras'"),
+        (["export", "no.onnx", "x.tflite"], "There is no file 'no.onnx'"),
+        (["export", "models/pets", "x.tflite"], "no folder 'models'"),
         (["exprot"], "Did you mean 'export'"),
     ],
 )
@@ -119,6 +123,14 @@ def test_export_writes_a_file_that_predict_reads(folder, capsys):
     assert status == 0
     assert json.loads(out)["difference"]["relative"] < 1e-5
     assert run(capsys, "predict", "reds.tflite", "a.png", "b.png")[0] == 0
+
+
+def test_a_folder_may_be_called_like_a_model(folder):
+    (folder / "resnet50").mkdir()
+    _check_source("resnet50")
+    (folder / "resnet50" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(ValueError, match="is no Keras model"):
+        _check_source("resnet50")
 
 
 @pytest.mark.tensorflow

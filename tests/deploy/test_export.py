@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from bigzoo.deploy import _export
+from bigzoo.deploy import _convert, _export, _limits
 from bigzoo.deploy._convert import convert
-from bigzoo.deploy._convert_process import own_modules
+from bigzoo.deploy._convert_process import _raise_error, own_modules
 from bigzoo.deploy._difference import difference
 from bigzoo.deploy._export import export
 from bigzoo.deploy._inference import inference_model
@@ -121,6 +123,28 @@ def test_forms_of_several_inputs_and_outputs(tmp_path, format):
 
 
 @on_tensorflow
+@pytest.mark.parametrize("format", ["onnx", "litert", "saved_model"])
+def test_an_output_that_is_given_twice_and_an_input_that_passes(tmp_path, format):
+    need(format)
+    x = keras.Input((4,), name="Image")
+    y = L.Dense(3, name="y")(x)
+    model = keras.Model(x, [y, x, y])
+    export(model, tmp_path / NAMES[format], latency=False)
+    rows = np.random.default_rng(0).normal(size=(2, 4)).astype("float32")
+    for expected, got in zip(model(rows), open_file(tmp_path / NAMES[format])(rows), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@on_tensorflow
+def test_a_sequential_that_a_call_has_built(tmp_path):
+    """Its graph has the batch of that call."""
+    model = keras.Sequential([L.Dense(3, name="y")])
+    model(np.ones((7, 4), "float32"))
+    export(model, tmp_path / "m.tflite", latency=False)
+    assert open_file(tmp_path / "m.tflite")(np.ones((2, 4), "float32")).shape == (2, 3)
+
+
+@on_tensorflow
 def test_reloaded_sequential(tmp_path):
     """Trap: its `input` may raise."""
     dense().save(tmp_path / "m.keras")
@@ -194,6 +218,25 @@ def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch, format):
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 
 
+@on_tensorflow
+def test_a_wrong_inference_model_is_found(tmp_path, monkeypatch):
+    """What counts is the model as it was given, not the one of which the file is made."""
+    other = inference_model(dense())
+    monkeypatch.setattr(_convert, "inference_model", lambda model: other)
+    with pytest.raises(ValueError, match="its output 'y' differs by"):
+        export(dense(), tmp_path / "m.tflite", latency=False)
+    assert left(tmp_path) == []
+
+
+@on_tensorflow
+def test_a_comparison_that_shows_little_is_said(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, kernel_initializer="zeros")])
+    receipt = export(model, tmp_path / "m.tflite", latency=False)
+    assert any("Some output is the same for all rows" in note for note in receipt.notes)
+    receipt = export(dense(), tmp_path / "m.tflite", latency=False)
+    assert not any("the same for all rows" in note for note in receipt.notes)
+
+
 def _run_with(jobs, model):
     from dataclasses import replace
 
@@ -250,6 +293,38 @@ def test_an_interrupt_leaves_nothing(tmp_path):
         (partial / "half").write_text("x")
         raise KeyboardInterrupt
     assert left(tmp_path) == []
+
+
+def test_what_comes_to_the_place_meanwhile_stays(tmp_path):
+    """A conversion takes long enough for somebody to put something else there."""
+    for name, format in (("f", "saved_model"), ("m.onnx", "onnx")):
+        target = resolve_target(tmp_path / name, format)
+        text = "isn't replaced|a file, not a folder"
+        with pytest.raises(ValueError, match=text), written(target) as partial:
+            partial.write_text("x") if format == "onnx" else partial.mkdir()
+            target.final.mkdir()
+            (target.final / "thesis.txt").write_text("mine")
+        assert (target.final / "thesis.txt").read_text() == "mine"
+    assert left(tmp_path) == ["f", "m.onnx"]
+
+
+@on_tensorflow
+def test_a_folder_that_cant_be_replaced_comes_back(tmp_path):
+    export(dense(), tmp_path / "folder", latency=False)
+    target = resolve_target(tmp_path / "folder")
+    with pytest.raises(OSError, match="Nothing is left of it"), written(target):
+        pass  # nothing was written: the second renaming fails
+    assert open_file(tmp_path / "folder").notes is not None
+    assert left(tmp_path) == ["folder"]
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "real" / "m.onnx")
+    with written(resolve_target(tmp_path / "link.onnx")) as partial:
+        partial.write_text("x")
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert (tmp_path / "real" / "m.onnx").read_text() == "x"
 
 
 # --- paths -----------------------------------------------------------------------------------
@@ -344,6 +419,11 @@ def quantized():
     return model
 
 
+def no_batch():
+    x = keras.Input((4,))
+    return keras.Model(x, keras.ops.mean(L.Dense(2)(x)))
+
+
 def text():
     x = keras.Input((), dtype="string", name="words")
     return keras.Model(x, keras.layers.Lambda(lambda s: s)(x))
@@ -355,6 +435,7 @@ def text():
         (rnn, "litert", "recurrent layer .* with a dynamic batch .*dynamic_batch=False.*unroll=Tr"),
         (fixed_batch, "litert", r"an input whose batch is fixed \('eight'\).*keras.Input\(shape\)"),
         (rnn, "openvino", "recurrent layer .*'forward_gru.*unroll=True"),
+        (no_batch, "litert", "an output without a batch .*row by row.*out of the model"),
         (quantized, "litert", r"quantised .*\('y'\).*bz.compress.quantize\(model, target="),
         (quantized, "openvino", "quantised .* computes wrong values"),
     ],
@@ -389,7 +470,7 @@ def test_cudnn_is_kept_out(monkeypatch, tmp_path):
     """A GPU can't be had here; what is decided where there is one can."""
     import tensorflow as tf
 
-    from bigzoo.deploy import _convert, _convert_process
+    from bigzoo.deploy import _convert_process
 
     went = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
@@ -403,6 +484,13 @@ def test_cudnn_is_kept_out(monkeypatch, tmp_path):
 def test_inputs_of_text(tmp_path):
     with pytest.raises(ValueError, match=r"an input of text \('words'\).*data pipeline"):
         export(text(), tmp_path / "folder", latency=False)
+
+
+def test_weights_that_no_file_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(_limits, "MOST_BYTES", 50)
+    text = r"weights of over 2 GiB .*0.0 GiB.*, which LiteRT can't hold.*as a SavedModel"
+    with pytest.raises(ValueError, match=text):
+        export(dense(), tmp_path / "m.tflite", latency=False)
 
 
 def test_table_of_limits_is_whole():
@@ -471,6 +559,36 @@ def test_settings_are_left_as_they_were(tmp_path):
     assert [logging.getLogger(n).level for n in ("tensorflow", "absl", "tf2onnx")] == levels
 
 
+@on_tensorflow
+def test_conversions_in_threads_leave_the_settings(tmp_path):
+    """Without a lock, the one that ends last leaves what the other had set."""
+    import logging
+
+    from bigzoo.deploy._convert_tensorflow import alone
+
+    logger, inside, go = logging.getLogger("tf2onnx"), threading.Event(), threading.Event()
+    before = logger.level
+
+    def first():
+        with alone():
+            inside.set()
+            go.wait(10)
+
+    def second():
+        inside.wait(10)
+        with alone():
+            threads[0].join(10)
+
+    threads = [threading.Thread(target=run) for run in (first, second)]
+    for thread in threads:
+        thread.start()
+    threads[1].join(0.1)  # time to come in, if it could
+    go.set()
+    for thread in threads:
+        thread.join(10)
+    assert logger.level == before
+
+
 # --- from other backends ---------------------------------------------------------------------
 
 
@@ -484,14 +602,27 @@ def test_own_classes_that_another_process_cant_import():
         own_modules(model)
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "text"),
+    [
+        (-9, "", r"was ended by the system \(signal 9\). It may need more memory"),
+        (3, "noise\nImportError: no keras\n", "ended with status 3: ImportError: no keras."),
+        (1, "", "ended with status 1: it said nothing."),
+    ],
+)
+def test_a_process_that_dies(tmp_path, status, said, text):
+    with pytest.raises(ValueError, match=text):
+        _raise_error(tmp_path, subprocess.CompletedProcess([], status, "", said))
+
+
 FROM_ELSEWHERE = """
     import sys
     from pathlib import Path
     import keras, numpy as np
     from bigzoo.deploy._convert import make_job, run_jobs
-    from bigzoo.deploy._export import verify
     from bigzoo.deploy._runtime import open_file
     from bigzoo.deploy._signature import example_inputs
+    from bigzoo.deploy._verify import make_checks, verify
     from own_layers import Double
 
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else {folder!r})
@@ -509,9 +640,9 @@ FROM_ELSEWHERE = """
         make_job(model, folder / "i.tflite", "litert", mode="int8", calibration=rows),
     ]
     run_jobs(jobs)
-    for job in jobs[:3]:
-        verify(job, open_file(job.path), rows, 1e-5, "m")
-    verify(jobs[3], open_file(jobs[3].path), rows, 0.2, "m")
+    checks = make_checks(model, jobs[0].signature, rows[0])
+    for job, tolerance in zip(jobs, (1e-5, 1e-5, 1e-5, 0.2)):
+        verify(checks, open_file(job.path), job.signature, tolerance, "m")
     print(keras.backend.backend(), "agrees")
 """
 

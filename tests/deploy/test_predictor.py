@@ -225,6 +225,42 @@ def test_half_precision_gives_float32_arrays():
     np.testing.assert_allclose(got, expected, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("sample", [None, np.ones((2, 2), "float32")])
+def test_a_model_that_has_diverged_is_called_that(sample):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.set_weights([np.full((2, 1), np.nan), np.zeros(1)])
+    x = "made-up inputs" if sample is None else "`sample`"
+    with pytest.raises(ValueError, match=f"gives NaN or infinite values for {x}.*diverged"):
+        bz.deploy.predictor(model, sample=sample)
+
+
+def test_freezing_a_layer_later_changes_nothing():
+    """It moves the weights from one list of the model to another."""
+    first, second = keras.layers.Dense(3), keras.layers.Dense(3)
+    first.trainable = False
+    model = keras.Sequential([keras.Input((3,)), first, second])
+    predict = bz.deploy.predictor(model)
+    first.trainable, second.trainable = True, False
+    for rows in (1, 20):  # on JAX, a size that isn't compiled yet
+        x = np.random.default_rng(rows).normal(size=(rows, 3)).astype("float32")
+        np.testing.assert_allclose(predict(x), answers(model, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_arrays_of_any_layout_go_in_and_come_out_as_the_callers_own(engine):
+    need(engine)
+    predict = bz.deploy.predictor(pets(), engine)
+    x = images(4)
+    for view in (x[::-1], x[..., ::-1], x[::2], np.asfortranarray(x), x.astype(">f4")):
+        np.testing.assert_allclose(predict(view), predict(view.astype("float32").copy()), atol=1e-6)
+    first = predict(x)
+    kept = first.copy()
+    predict(images(4, 1))
+    np.testing.assert_array_equal(first, kept)
+    first[:] = 0  # may be written to
+    np.testing.assert_array_equal(predict(x), kept)
+
+
 def test_a_wrong_engine_is_found(monkeypatch):
     """The check at the start can fail: a call that is off by a hundredth."""
 

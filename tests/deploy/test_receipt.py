@@ -127,7 +127,7 @@ def test_table_says_what_was_gained_and_lost():
         "99.5%",
         "1.00 ms",
         "4.0 × as fast (3.5 to 4.5)",
-        "slower: 0.50 × as fast",
+        "slower: 0.50 × (0.40 to 0.60)",
         "It got slower at batch 32.",
         "A remark.",
         "a computer",
@@ -205,3 +205,21 @@ def test_make_receipt_compares_weighs_and_times():
     assert again.difference.largest == 0.0
     assert not again.latencies
     assert again.before.flops is None
+
+
+def test_open_inputs_by_name_take_the_shapes_of_the_rows():
+    inputs = {name: keras.Input((None, 3), name=name) for name in "ab"}
+    x = keras.layers.Add()([keras.layers.Dense(4)(tensor) for tensor in inputs.values()])
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x))
+    rows = {name: np.ones((2, 5, 3), "float32") for name in "ab"}
+
+    def call(x):
+        return keras.ops.convert_to_numpy(model(x, training=False))
+
+    subject = Subject("net", call, model)
+    other = Subject("file", call, model, exact=False)
+    receipt = make_receipt("compare", subject, other, rows, times=())
+    assert receipt.before.flops == 2 * (2 * 5 * 3 * 4)
+    # After quantisation neither the zeros nor the floating-point operations are the model's.
+    assert receipt.after.flops is None and receipt.after.zero_params is None
+    assert receipt.before.zero_params == 8

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 
+import bigzoo as bz
 from bigzoo.deploy._runtime import PlainArray, Pool, Runtime, format_of, open_file
 from bigzoo.deploy._runtime_openvino import open_session
 from bigzoo.deploy._tensor_specs import Signature, TensorSpec
@@ -65,10 +66,12 @@ def made(tmp_path_factory):
     from bigzoo.deploy._convert import convert
 
     folder, done = tmp_path_factory.mktemp("files"), {}
-    models = {"small": small(), "pairs": pairs()}
+    models = {}
 
     def make(name, format, **options):
         need(format)
+        if name not in models:
+            models[name] = {"small": small, "pairs": pairs}[name]()
         key = (name, format, *sorted(options))
         if key not in done:
             path = folder / f"{name}-{len(done)}-{NAMES[format]}"
@@ -133,6 +136,55 @@ def test_a_fixed_batch_takes_any_batch(made, format):
     x = images(3)
     np.testing.assert_allclose(runtime(x), answers(model, x), atol=2e-6)
     assert runtime.signature.inputs[0].shape == (None, 8, 8, 3)
+
+
+@pytest.mark.tensorflow
+def test_images_of_any_size(tmp_path):
+    """An open size is 1 in a .tflite file until an input comes: too small for the window."""
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2)(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    path = tmp_path / "any.tflite"
+    bz.deploy.export(model, path, latency=False)
+    runtime = open_file(path)
+    for rows, height, width in ((2, 9, 17), (1, 32, 16), (2, 9, 17)):
+        pixels = np.random.default_rng(0).uniform(0, 255, (rows, height, width, 3))
+        x = pixels.astype("float32")
+        np.testing.assert_allclose(runtime(x), answers(model, x), rtol=1e-4, atol=1e-3)
+    for height, width in ((2, 2), (0, 9)):
+        with pytest.raises(ValueError, match=r"fails on this input|expected no size of 0"):
+            runtime(np.zeros((1, height, width, 3), "float32"))
+    x = np.ones((1, 9, 9, 3), "float32")
+    np.testing.assert_allclose(runtime(x), answers(model, x), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("content", "chosen"),
+    [(b"....TFL3..\x07\0\0\0FlexErf\0..", "tensorflow"), (b"....TFL3..Flex\x07\0..", "own")],
+)
+def test_operations_that_only_tensorflow_has(tmp_path, monkeypatch, content, chosen):
+    """TensorFlow's interpreter has them, whatever other one is installed."""
+    from bigzoo.deploy import _runtime_litert
+
+    asked = []
+
+    class Interpreter:
+        def __init__(self, name):
+            self.name = name
+
+        def __call__(self, **options):
+            asked.append(self.name)
+            raise RuntimeError("enough")
+
+    monkeypatch.setattr(_runtime_litert, "_own_interpreter", lambda: Interpreter("own"))
+    monkeypatch.setattr(
+        _runtime_litert, "_tensorflow_interpreter", lambda package: Interpreter(package)
+    )
+    (tmp_path / "a.tflite").write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged, or has an operation that its runtime lacks"):
+        open_file(tmp_path / "a.tflite")
+    assert asked == [chosen]
 
 
 def test_openvino_opens_onnx_files(made):
@@ -239,6 +291,7 @@ print("alive")
 """
 
 
+@pytest.mark.large
 def test_flipped_bits_end_in_an_error_not_in_a_crash(made, tmp_path, run_python):
     paths = [made("small", format)[1] for format in ("litert", "onnx")]
     copies = [str(shutil.copy(path, tmp_path / path.name)) for path in paths]
@@ -315,6 +368,65 @@ def test_a_fixed_batch_is_filled_up(tmp_path):
     x = np.arange(5, dtype="float32")[:, None]
     np.testing.assert_array_equal(Runtime("onnx", tmp_path, None, session)(x), 2 * x)
     assert session.seen == [(2, 1)] * 3
+
+
+def test_a_fixed_batch_must_give_a_row_for_each_sample(tmp_path):
+    session = Doubles()
+    session.run = lambda arrays: [np.zeros((1, 1), "float32")]
+    with pytest.raises(ValueError, match=r"for a batch of 2; expected a row for each sample"):
+        Runtime("onnx", tmp_path, None, session)(np.zeros((3, 1), "float32"))
+
+
+@pytest.mark.parametrize(
+    ("side", "spec", "text"),
+    [
+        ("outputs", ("y", (), "seq(map(int64,tensor(float))"), "expected arrays of numbers"),
+        ("inputs", ("x", (), "float32"), "expected a batch in front"),
+        ("inputs", ("x", (0, 3), "float32"), "expected a batch in front"),
+    ],
+)
+def test_tensors_that_no_caller_could_give_or_use(tmp_path, side, spec, text):
+    session = Doubles()
+    setattr(session, side, (TensorSpec(*spec),))
+    with pytest.raises(ValueError, match=text):
+        Runtime("onnx", tmp_path, None, session)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    from bigzoo.deploy import _runtime_litert
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(_runtime_litert, "open_session", refuse)
+    (tmp_path / "a.tflite").write_bytes(b"....TFL3")
+    with pytest.raises(PermissionError, match="Permission denied"):
+        open_file(tmp_path / "a.tflite")
+
+
+_QUIET = """
+import sys
+if {quiet}:
+    import bigzoo.deploy
+    assert not {{"openvino", "onnx", "onnxruntime", "starlette", "uvicorn"}} & set(sys.modules)
+    from bigzoo.deploy._runtime_openvino import import_openvino
+    openvino = import_openvino("A test")
+else:
+    import openvino
+print("openvino_telemetry" in sys.modules, callable(openvino.convert_model))
+import openvino_telemetry
+print(openvino_telemetry is not None)
+"""
+
+
+@pytest.mark.parametrize("quiet", [True, pytest.param(False, marks=pytest.mark.large)])
+def test_openvino_reports_nothing(run_python, tmp_path, quiet):
+    """Its import sends an event; `CI` keeps the one of this test's own back."""
+    for package in ("openvino", "openvino_telemetry"):
+        pytest.importorskip(package)
+    said = run_python(_QUIET.format(quiet=quiet), CI="true", HOME=str(tmp_path)).split()
+    assert said == [str(not quiet), "True", "True"]
+    assert not (tmp_path / "intel").exists()  # where it counts its uses
 
 
 def test_errors_of_a_runtime_are_value_errors(tmp_path):

@@ -60,6 +60,15 @@ def test_signature_keeps_the_form(form, inputs, outputs):
     assert given == (["y", "z"] if form is list else {"first": "y", "rest": ["z"]})
 
 
+def test_an_output_that_is_given_twice():
+    x = keras.Input((2,))
+    y = keras.layers.Dense(2, name="y")(x)
+    signature = signature_of(keras.Model(x, {"a": y, "b": [y, x]}))
+    assert sorted([signature.output_form["a"], *signature.output_form["b"]]) == [0, 1, 2]
+    assert signature_of(keras.Model(x, [y, y])).output_form == [0, 1]
+    assert Signature.from_json(signature.to_json()) == signature
+
+
 def test_names_fit_every_format_and_differ():
     x = keras.Input((2,), name="my-input.1")
     layer = keras.layers.Dense(2, name="2nd")
@@ -170,6 +179,8 @@ def test_wrong_arrays(x, error, text):
         ("inputs", [{"name": "a", "shape": [-1], "dtype": "float32"}]),
         ("inputs", [{"name": "a", "shape": [True], "dtype": "float32"}]),
         ("inputs", [{"name": 1, "shape": [1], "dtype": "float32"}]),
+        ("inputs", [{"name": "a\x1b[2J", "shape": [1], "dtype": "float32"}]),
+        ("inputs", [{"name": "", "shape": [1], "dtype": "float32"}]),
         ("inputs", [{"name": "a", "shape": [1], "dtype": "object"}]),
         ("inputs", [{"name": "a", "shape": [1], "dtype": []}]),
         ("inputs", [{"name": "a", "shape": [1], "dtype": "float32"}] * 2),
@@ -205,7 +216,8 @@ def test_examples_are_plausible():
     words = keras.layers.Embedding(50, 4)(ids) * keras.ops.cast(mask, "float32")[..., None]
     model = keras.Model([ids, mask, image, number], [words, inner(ids), image, number])
     one, two, three, four = example_inputs(model, 64)
-    assert one.min() >= 1
+    assert one[::2].min() >= 1
+    assert (one[1::2, -2:] == 0).all()  # padding
     assert one.max() == 6  # the smaller of both tables counts
     assert set(np.unique(two)) == {0, 1}
     assert three.shape == (64, 96, 16, 3)
@@ -218,7 +230,24 @@ def test_examples_are_plausible():
 def test_ids_of_a_float_input():
     model = keras.Sequential([keras.Input((6,)), keras.layers.Embedding(3, 2)])
     (ids,) = example_inputs(model, 10)
-    assert set(np.unique(ids)) == {1, 2}
+    assert set(np.unique(ids[::2])) == {1, 2}
+
+
+def test_examples_of_other_sizes():
+    image = keras.Input((None, None, 5))
+    words, wide = keras.Input((None, 2)), keras.Input((None, 7, 3))
+    model = keras.Model([image, words, wide], [image, words, wide])
+    shapes = [[a.shape for a in example_inputs(model, 2, other_sizes=other)] for other in (0, 1)]
+    assert shapes[0] == [(2, 96, 96, 5), (2, 8, 2), (2, 96, 7, 3)]
+    assert shapes[1] == [(2, 64, 64, 5), (2, 5, 2), (2, 64, 7, 3)]
+
+
+def test_rows_of_masks_differ():
+    mask = keras.Input((6,), dtype="bool")
+    (rows,) = example_inputs(keras.Model(mask, keras.ops.cast(mask, "float32")), 20)
+    assert rows[:, 0].all()
+    assert not rows[:, -1].any()
+    assert len(np.unique(rows, axis=0)) > 1
 
 
 # --- notes -----------------------------------------------------------------------------------
@@ -234,15 +263,20 @@ def test_notes_in_json():
     ("key", "value"),
     [
         ("model", None),
+        ("model", "a\nb"),
         ("signature", []),
         ("class_names", "cat"),
         ("class_names", [1, 2]),
         ("class_names", ["a"]),
         ("class_names", ["a", "a"]),
+        ("class_names", ["a", "\x1b[2J"]),  # would clear the terminal that shows it
+        ("class_names", ["a", "\ud800"]),
+        ("class_names", ["a", " "]),
         ("image_size", [1]),
         ("image_size", [0, 5]),
         ("image_size", [True, 5]),
         ("image_size", [10**9, 5]),
+        ("image_size", [2**13, 2**13]),
         ("output_kind", "code"),
         ("output_kind", {}),
         ("mode", None),
@@ -305,7 +339,10 @@ def test_damaged_files(tmp_path):
     folder = make_file(tmp_path, "openvino")
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa">]><net><rt_info><bigzoo value="&a;"/></rt_info></net>'
     (folder / "model.xml").write_text(bomb)
-    with pytest.raises(ValueError, match="declares XML entities"):
+    with pytest.raises(ValueError, match="declares XML entities, or"):
+        read_notes(folder)
+    (folder / "model.xml").write_text(bomb, encoding="utf-16")
+    with pytest.raises(ValueError, match="declares XML entities, or"):
         read_notes(folder)
     pytest.importorskip("onnx")
     with pytest.raises(ValueError, match="is damaged"):
