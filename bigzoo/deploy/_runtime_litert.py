@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from bigzoo.deploy._signature import TensorSpec
 
 _MAGIC = b"TFL3"
 _MOST_WORKERS = 4
+_MOST_SIZES = 1000
 _NOT_YET = object()
 # The name of an operation that only TensorFlow's own interpreter has.
 _TENSORFLOWS = re.compile(rb"Flex[A-Z][A-Za-z0-9]{2,}\0")
@@ -25,12 +27,14 @@ _TENSORFLOWS = re.compile(rb"Flex[A-Z][A-Za-z0-9]{2,}\0")
 class LiteSession:
     """A few interpreters of one file: one alone isn't safe to share between threads."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], scout: Callable[[], Any] | None = None) -> None:
         # The one that shows what is in the file is the first that works.
         first: list[Any] = [make()]
         self.inputs, self._feeds = _tensors(first[0], "inputs")
         self.outputs, self._fetches = _tensors(first[0], "outputs")
         self._fixed = all(None not in spec.shape for spec in self.inputs)
+        windows = any(len(spec.shape) > 2 and None in spec.shape[1:] for spec in self.inputs)
+        self._scout = _Scout(scout(), self._feeds) if windows and scout is not None else None
 
         def worker() -> _Worker:
             interpreter = first.pop() if first else make()
@@ -45,6 +49,8 @@ class LiteSession:
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         shapes = tuple([array.shape for array in arrays])
+        if self._scout is not None:
+            self._scout.check(shapes)
         with self._pool.worker(shapes) as worker:
             return worker.run(arrays, None if self._fixed else shapes)
 
@@ -98,17 +104,43 @@ class _Worker:
         return [fetch.decode(interpreter.get_tensor(fetch.index)) for fetch in self._fetches]
 
 
+class _Scout:
+    """Finds inputs that are too small for a layer's window.
+
+    TensorFlow's interpreter, unlike that of ai-edge-litert, would end the process on them. Without
+    its XNNPACK part it tells sizes before it computes.
+    """
+
+    def __init__(self, interpreter: Any, feeds: list[_Tensor]) -> None:
+        self._interpreter, self._feeds = interpreter, feeds
+        self._good: set[Any] = set()
+        self._lock = threading.Lock()
+
+    def check(self, shapes: tuple[tuple[int, ...], ...]) -> None:
+        sizes = tuple([shape[1:] for shape in shapes])
+        if sizes in self._good:
+            return
+        with self._lock:
+            for feed, size in zip(self._feeds, sizes, strict=True):
+                self._interpreter.resize_tensor_input(feed.index, (1, *size))
+            self._interpreter.allocate_tensors()
+            inner = [detail["shape"] for detail in self._interpreter.get_tensor_details()]
+            if any(len(shape) > 2 and min(shape) < 1 for shape in inner):
+                raise RuntimeError(f"the sizes {sizes} are too small for a layer's window")
+            if len(self._good) < _MOST_SIZES:
+                self._good.add(sizes)
+
+
 def open_session(path: Path) -> LiteSession:
     """The session of a .tflite file."""
     content = path.read_bytes()
     if content[4:8] != _MAGIC:
         raise ValueError("it is no .tflite file (its first bytes aren't those of one)")
-    kind = _own_interpreter()
-    if kind is None:
-        kind = _tensorflow_interpreter("bigzoo[litert]")
-    elif _TENSORFLOWS.search(content):
-        kind = _tensorflow_interpreter("tensorflow")
-    return LiteSession(lambda: _interpreter(kind, content))
+    own = _own_interpreter()
+    if own is not None and not _TENSORFLOWS.search(content):
+        return LiteSession(lambda: _interpreter(own, content))
+    kind = _tensorflow_interpreter("bigzoo[litert]" if own is None else "tensorflow")
+    return LiteSession(lambda: _interpreter(kind, content), lambda: _plain(kind, content))
 
 
 def _own_interpreter() -> Any:
@@ -127,6 +159,15 @@ def _interpreter(kind: Any, content: bytes) -> Any:
         # TensorFlow says that its interpreter moves to ai-edge-litert, which is used if it's there.
         warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
         return kind(model_content=content, num_threads=min(4, os.cpu_count() or 1))
+
+
+def _plain(kind: Any, content: bytes) -> Any:
+    """TensorFlow's interpreter without XNNPACK."""
+    tensorflow = require("tensorflow", None, "Running a .tflite file")
+    resolver = tensorflow.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
+        return kind(model_content=content, experimental_op_resolver_type=resolver)
 
 
 def _tensors(interpreter: Any, side: str) -> tuple[tuple[TensorSpec, ...], list[_Tensor]]:
