@@ -58,6 +58,8 @@ def test_models_work_without_tensorflow(run_python, tmp_path):
 import numpy as np, keras, bigzoo as bz
 from bigzoo.models._registry import REGISTRY
 for name, entry in REGISTRY.items():
+    if name == "pretrained":
+        continue  # networks of Keras itself, large ones
     model = entry.function()(**entry.tiny)
     if name not in ("linear_regression", "logistic_regression", "mlp", "cnn"):
         continue  # trained, saved and loaded in tests/zoo
@@ -75,7 +77,9 @@ try:
 except ModuleNotFoundError:
     print(len(REGISTRY), keras.backend.backend())
 """
-    count, backend = run_python(code, backend="jax").split()[-2:]
+    # Each model is built once: what XLA would gain is less than what it takes.
+    fast = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    count, backend = run_python(code, backend="jax", **fast).split()[-2:]
     assert int(count) >= 4
     assert backend == "jax"
 

@@ -21,7 +21,7 @@ class Difference:
     Attributes:
         largest: Largest absolute difference of two values; infinite where one is NaN.
         relative: For each output, the largest absolute difference divided by the largest absolute
-            value expected; the worst of the outputs.
+            value expected, and as it is where that is 0; the worst of the outputs.
         agreement: Share of the answers that name the same class, in 0–1; None if the model is no
             classifier.
         samples: Rows that were compared.
@@ -102,4 +102,5 @@ def _distances(expected: np.ndarray, got: np.ndarray) -> tuple[float, float]:
     scale = float(finite.max()) if finite.size else 0.0
     if largest == 0.0:
         return 0.0, 0.0
-    return largest, largest / scale if scale else float("inf")
+    # Relative to zeros, any rounding would be infinite.
+    return largest, largest / scale if scale else largest

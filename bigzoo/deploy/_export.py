@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 
 from bigzoo._errors import check_bool, check_number
 from bigzoo.deploy._class_names import check_model
+from bigzoo.deploy._compiled import answer
 from bigzoo.deploy._convert import Job, classifier_kind, make_job, notes_for, run_jobs
 from bigzoo.deploy._difference import Difference
 from bigzoo.deploy._float32 import is_narrow
@@ -20,7 +22,7 @@ from bigzoo.deploy._predictor import predictor
 from bigzoo.deploy._receipt import Receipt
 from bigzoo.deploy._runtime import Runtime, open_file
 from bigzoo.deploy._targets import Target, resolve_target, written
-from bigzoo.deploy._verify import Check, answers, is_blind, make_checks, verify
+from bigzoo.deploy._verify import Check, is_blind, make_checks, verify
 
 # Roundings to 16 bits add up to a few percent; more, and the copy in float32 is another model.
 _NARROW_MOST = 0.5
@@ -125,7 +127,7 @@ def export(
 def _before(model: keras.Model, job: Job, narrow: bool, latency: bool) -> Subject:
     """The model as it infers, in its own precision."""
     plain = inference_model(model) if narrow else job.model
-    call = predictor(plain, engine="keras") if latency else answers(plain)
+    call = predictor(plain, engine="keras") if latency else partial(answer, plain)
     return Subject(f"Keras on {keras.backend.backend()}", call, plain)
 
 

@@ -44,8 +44,9 @@ def test_the_same_infinity_is_no_difference():
     assert difference(one, one.copy()).relative == 0.0
 
 
-def test_anything_beside_zeros_is_infinitely_far():
-    assert difference(np.zeros((1, 2)), np.full((1, 2), 1e-9)).relative == np.inf
+def test_beside_zeros_the_difference_itself_counts():
+    assert difference(np.zeros((1, 2)), np.full((1, 2), 1e-9)).relative == 1e-9
+    assert difference(np.zeros((1, 2)), np.array([[0, np.inf]])).relative == np.inf
 
 
 @pytest.mark.parametrize(
