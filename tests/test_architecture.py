@@ -200,8 +200,19 @@ def eager_imports(module: str, source: str) -> list[str]:
     ]
 
 
+def old_keras(module: str, source: str) -> list[str]:
+    """Packages that are of Keras 2: importing one sets TF_USE_LEGACY_KERAS for the process."""
+    banned = {"tensorflow_model_optimization", "tf_keras", "tensorflow_addons"}
+    return [
+        f"{module}:{line} imports {target}"
+        for line, target in imports(module, source)
+        if target.partition(".")[0] in banned
+    ]
+
+
 CHECKS = (
     wrong_arrows,
+    old_keras,
     assert_statements,
     private_keras,
     too_long,
@@ -241,6 +252,7 @@ def test_package_keeps_the_rule(check):
         (wrong_arrows, "bigzoo.layers.block", "from bigzoo.models._heads import predictions"),
         (wrong_arrows, "bigzoo._errors", "from bigzoo.layers import Block"),
         (wrong_arrows, "bigzoo.attic.old", "import os"),
+        (old_keras, "bigzoo.compress.x", "import tensorflow_model_optimization as tfmot"),
         (syntax_errors, "bigzoo.data.h5", "def f(x:"),
         (assert_statements, "bigzoo.data.h5", "def f(x):\n    assert x"),
         (private_keras, "bigzoo.data.h5", "from keras.src.backend import common"),
