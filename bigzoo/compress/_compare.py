@@ -12,6 +12,7 @@ from bigzoo._errors import check_bool, check_int, message
 from bigzoo.compress._data import count_rows, outputs_of, rows
 from bigzoo.compress._score import classes_of, score_outputs
 from bigzoo.deploy._difference import difference
+from bigzoo.deploy._files import MODEL_SUFFIXES
 from bigzoo.deploy._limits import every_layer
 from bigzoo.deploy._load import load
 from bigzoo.deploy._make_receipt import Subject, make_receipt
@@ -19,7 +20,6 @@ from bigzoo.deploy._notes import read_notes
 from bigzoo.deploy._predictor import predictor
 from bigzoo.deploy._receipt import Receipt
 
-_KERAS = (".keras", ".h5", ".hdf5")
 _NAMES = {"litert": "LiteRT", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -83,7 +83,7 @@ def _subject(name: str, given: Any) -> Subject:
         if not isinstance(place, (str, os.PathLike)):
             raise TypeError(message(name, given, "a keras.Model or the path of a file"))
         file = Path(place)
-        if file.suffix.lower() in _KERAS:
+        if file.suffix.lower() in MODEL_SUFFIXES:
             model = load(file)
         else:
             path = file

@@ -14,13 +14,12 @@ import numpy as np
 from bigzoo._errors import check_bool, check_int, message
 from bigzoo.deploy._class_names import check_model, check_names, resolve_class_names
 from bigzoo.deploy._compiled import answer
-from bigzoo.deploy._files import to_path
+from bigzoo.deploy._files import MODEL_SUFFIXES, to_path
 from bigzoo.deploy._load import load
 from bigzoo.deploy._runtime import Runtime, open_file
 from bigzoo.deploy._save import image_size as known_size
 from bigzoo.deploy._scores import output_kind, to_probabilities
 
-_KERAS = (".keras", ".h5", ".hdf5")
 _EXPECTED = "one input (batch, height, width, channels) with 1, 3 or 4 channels"
 _UNNAMED = "The model has no class names; labels are its output indices. Give `class_names=`."
 
@@ -81,7 +80,7 @@ def open_classifier(
     compiled = check_bool("compiled", compiled)
     if isinstance(model, (str, os.PathLike)):
         path = to_path("model", model)
-        if path.is_dir() or (path.exists() and path.suffix.lower() not in _KERAS):
+        if path.is_dir() or (path.exists() and path.suffix.lower() not in MODEL_SUFFIXES):
             return _from_file(open_file(path), class_names, image_size)
         model = load(path)
     return _from_model(check_model(model), class_names, image_size, compiled)

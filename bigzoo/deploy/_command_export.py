@@ -9,9 +9,7 @@ from typing import Any
 
 from bigzoo._errors import check_number
 from bigzoo.deploy._export import export
-from bigzoo.deploy._files import missing_file
-
-_MODELS = (".keras", ".h5", ".hdf5")
+from bigzoo.deploy._files import MODEL_SUFFIXES, missing_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +49,7 @@ def run(arguments: argparse.Namespace, build: Callable[..., Any]) -> int:
 def _check_source(name: str) -> None:
     """An error for what is meant as a file and is none: it would be taken for a name of the zoo."""
     path = Path(name)
-    if path.suffix.lower() in _MODELS:
+    if path.suffix.lower() in MODEL_SUFFIXES:
         return  # whatever is wrong with it, `load` says
     # A folder may be called resnet50 by chance, but not if it holds a model.
     holds = path.is_dir() and ((path / "saved_model.pb").exists() or any(path.glob("*.xml")))

@@ -9,6 +9,9 @@ from typing import Any
 
 from bigzoo._errors import message
 
+# Of files that hold a whole Keras model; compare with the lower-case suffix.
+MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+
 
 def to_path(name: str, value: Any) -> Path:
     """`value` as a Path; only text and path objects are paths."""

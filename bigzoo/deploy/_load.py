@@ -14,7 +14,7 @@ from bigzoo._weight_files import load_weights
 from bigzoo.deploy._archive import check_archive
 from bigzoo.deploy._class_names import check_model
 from bigzoo.deploy._config import TRUST
-from bigzoo.deploy._files import missing_file, to_path
+from bigzoo.deploy._files import MODEL_SUFFIXES, missing_file, to_path
 from bigzoo.deploy._save import image_size
 
 
@@ -59,7 +59,7 @@ def load(path: Any, model: keras.Model | None = None, trust: bool = False) -> ke
     name = file.name.lower()
     if name.endswith(".weights.h5"):
         return _load_weights(file, model)
-    if not name.endswith((".keras", ".h5", ".hdf5")):
+    if not name.endswith(MODEL_SUFFIXES):
         suffix = file.suffix or "no suffix"
         raise ValueError(f"{str(file)!r} has {suffix}; expected .keras, .weights.h5 or .h5.")
     if model is not None:

@@ -18,7 +18,7 @@ from bigzoo._errors import check_choice, check_number, message
 from bigzoo.deploy._class_names import check_model, resolve_class_names
 from bigzoo.deploy._compiled import CompiledCall, answer
 from bigzoo.deploy._difference import Difference, difference
-from bigzoo.deploy._files import missing_file, to_path
+from bigzoo.deploy._files import MODEL_SUFFIXES, missing_file, to_path
 from bigzoo.deploy._load import load
 from bigzoo.deploy._make_receipt import take_rows
 from bigzoo.deploy._runtime import open_file
@@ -26,7 +26,6 @@ from bigzoo.deploy._scores import output_kind
 from bigzoo.deploy._signature import Signature, example_inputs, nest_inputs, to_flat
 
 _ENGINES = ("auto", "keras", "litert", "onnx", "openvino")
-_KERAS = (".keras", ".h5", ".hdf5")
 _FILES = {"litert": "model.tflite", "onnx": "model.onnx", "openvino": "model"}
 _BATCHES = (1, 3)
 # The same sums in another order. In half precision, a compiler leaves roundings out.
@@ -129,7 +128,7 @@ def predictor(
         path = to_path("model_or_file", model)
         if not path.exists():
             raise missing_file(path)
-        if path.is_dir() or path.suffix.lower() not in _KERAS:
+        if path.is_dir() or path.suffix.lower() not in MODEL_SUFFIXES:
             return _of_file(path, engine)
         model = load(path)
     if not isinstance(model, keras.Model):

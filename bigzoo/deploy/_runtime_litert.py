@@ -155,19 +155,21 @@ def _tensorflow_interpreter(package: str) -> Any:
 
 
 def _interpreter(kind: Any, content: bytes) -> Any:
-    with warnings.catch_warnings():
-        # TensorFlow says that its interpreter moves to ai-edge-litert, which is used if it's there.
-        warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
-        return kind(model_content=content, num_threads=min(4, os.cpu_count() or 1))
+    return _made(kind, content, {"num_threads": min(4, os.cpu_count() or 1)})
 
 
 def _plain(kind: Any, content: bytes) -> Any:
     """TensorFlow's interpreter without XNNPACK."""
     tensorflow = require("tensorflow", None, "Running a .tflite file")
     resolver = tensorflow.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return _made(kind, content, {"experimental_op_resolver_type": resolver})
+
+
+def _made(kind: Any, content: bytes, options: dict[str, Any]) -> Any:
     with warnings.catch_warnings():
+        # TensorFlow says that its interpreter moves to ai-edge-litert, which is used if it's there.
         warnings.filterwarnings("ignore", message=r"(?s).*tf\.lite\.Interpreter is deprecated")
-        return kind(model_content=content, experimental_op_resolver_type=resolver)
+        return kind(model_content=content, **options)
 
 
 def _tensors(interpreter: Any, side: str) -> tuple[tuple[TensorSpec, ...], list[_Tensor]]:

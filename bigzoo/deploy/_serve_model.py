@@ -15,12 +15,11 @@ import numpy as np
 from bigzoo._errors import shorten
 from bigzoo.deploy._class_names import check_model
 from bigzoo.deploy._classifier import Classifier, open_classifier
-from bigzoo.deploy._files import to_path
+from bigzoo.deploy._files import MODEL_SUFFIXES, to_path
 from bigzoo.deploy._load import load
 from bigzoo.deploy._runtime import open_file
 from bigzoo.deploy._signature import Signature, nest_inputs, numpy_dtype, signature_of
 
-_KERAS = (".keras", ".h5", ".hdf5")
 # Size of an axis that the model leaves open, in the trial before the first request.
 _TRIED = 8
 
@@ -56,7 +55,7 @@ def open_served(model: Any, class_names: Any, image_size: Any) -> Served:
     if isinstance(model, (str, os.PathLike)):
         path = to_path("model", model)
         name = path.resolve().name
-        if not path.is_dir() and path.suffix.lower() in _KERAS:
+        if not path.is_dir() and path.suffix.lower() in MODEL_SUFFIXES:
             model = load(path)
         elif not path.exists():
             open_file(path)  # says what is wrong
